@@ -1,4 +1,5 @@
-"""Keyed randomness: a draw belongs to the thing it describes, not to the order of events.
+"""
+Keyed randomness: a draw belongs to the thing it describes, not to the order of events.
 
 A key is 64 bits; a draw is a pure function of a key and a counter. Two runs that ask for the same
 thing get the same number, however many other draws were made in between: that is what makes

@@ -1,4 +1,5 @@
-"""The failures a caller can meet.
+"""
+The failures a caller can meet.
 
 Three kinds of failure exist here: `assert` for our own bugs, a `SimschedError` for what a caller
 can meet and mend, and a returned value for normal outcomes (a refused reservation is no error).

@@ -1,4 +1,5 @@
-"""What the core asks of its world: a handful of small protocols.
+"""
+What the core asks of its world: a handful of small protocols.
 
 Two worlds implement them: `simsched.models` on SimPy and `simsched.live` on asyncio. The core is
 plain `async def` code over these and imports neither simulator, event loop, Redis nor sockets.
@@ -66,7 +67,8 @@ class Mailbox(Protocol[T]):
 
 
 class Store(Protocol):
-    """The shared state of all instances: Redis, or a model of it.
+    """
+    The shared state of all instances: Redis, or a model of it.
 
     `op` and `step` name the call in telemetry; `site` tells the calls of one operation apart.
 
@@ -110,6 +112,9 @@ class Links(Protocol):
         """Queue a message towards a node connected here; False if it is not connected here."""
         ...
 
+    def broadcast(self, event: object) -> None:
+        """Tell every other instance something that may get lost without harm."""
+
     async def to_instance(self, step: Step, op: Operation, instance_id: str, event: object) -> bool:
         """Append an event to another instance's inbox; False if there is no such instance."""
         ...
@@ -138,7 +143,8 @@ class Telemetry(Protocol):
 
 
 class Runtime(Protocol):
-    """The handle of one scheduler instance to its world: everything it starts is made through it.
+    """
+    The handle of one scheduler instance to its world: everything it starts is made through it.
 
     So a world can pause, resume or abandon a whole instance between any two of its steps.
     """
@@ -169,7 +175,8 @@ class Runtime(Protocol):
     def step(
         self, step: Step, op: Operation, *, site: int = 0, n: int = 0, key: str = ""
     ) -> StepGuard:
-        """Do one named piece of work of kind `lock`, `cpu` or `wait`.
+        """
+        Do one named piece of work of kind `lock`, `cpu` or `wait`.
 
         Args:
             step: the entry of the catalogue.

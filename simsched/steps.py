@@ -1,4 +1,5 @@
-"""The catalogue of steps: every piece of work that costs something, by name.
+"""
+The catalogue of steps: every piece of work that costs something, by name.
 
 Steps are the joint between the worlds. The simulator charges them, the live server times them,
 calibration turns the times into charges, reports name them. Who charges: kinds LOCK and CPU are

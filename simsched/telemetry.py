@@ -1,4 +1,5 @@
-"""What is recorded: operations (latencies and calls) and events (facts of the domain).
+"""
+What is recorded: operations (latencies and calls) and events (facts of the domain).
 
 An `Operation` is one unit of work that the report gives a latency to: a chunk, a finalize, a job
 creation, a dispatch, a result. Steps belong to operations. Events are what the invariant checker,
@@ -37,7 +38,8 @@ class Outcome(IntEnum):
 
 
 class Operation:
-    """One operation in progress.
+    """
+    One operation in progress.
 
     `key` seeds the draws of its steps; `phase` is 1 or 2 once a job creation knows which path it
     takes (0 elsewhere). A world may subclass it to carry its own bookkeeping.
@@ -54,7 +56,7 @@ class Operation:
         self.phase = 0
 
 
-class Event(msgspec.Struct, frozen=True, gc=False, tag_field="event", kw_only=True):
+class Event(msgspec.Struct, gc=False, tag_field="event", kw_only=True):
     """A fact: when (ns since the world's epoch) and on which instance ("" for the world itself)."""
 
     at_ns: int
@@ -76,7 +78,8 @@ class SessionClosed(Event, tag="session_closed"):
 
 
 class UtteranceCut(Event, tag="utterance_cut"):
-    """Audio was cut into an utterance.
+    """
+    Audio was cut into an utterance.
 
     `last_audio_ns` is when its last chunk arrived, `silence_ns` what the policy had to see of
     silence for a pause or timeout cut (0 for other reasons), `scan_ns` the slack of its timer.
@@ -204,7 +207,8 @@ class ResultSuppressed(Event, tag="result_suppressed"):
 
 
 class Delivered(Event, tag="delivered"):
-    """A final answer left towards one target of an utterance.
+    """
+    A final answer left towards one target of an utterance.
 
     `outcome` is translation_result, missing_result or error; `gap` says that earlier indices
     were given up by a timeout, so that order may jump.

@@ -1,0 +1,75 @@
+"""
+What a study's runs come to: measured replications, by variant, and their paired differences.
+
+A worker process turns each run into a `Replication` (numbers per metric, totals per step, counts of
+calls and violations); everything that a report says is computed from these, in the order of the
+study's variants and replications, so that it does not depend on who ran what when.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from simsched.experiments.intervals import Estimate
+from simsched.experiments.statistics import Paired, paired, t_interval
+from simsched.models.journal import Cuts
+from simsched.models.record import CallTotals
+from simsched.models.world import StepRow
+
+
+@dataclass(slots=True)
+class Replication:
+    """One run, measured."""
+
+    variant: str
+    replication: int
+    digest: str
+    metrics: dict[str, float]
+    steps: list[StepRow]
+    calls: dict[tuple[int, int], dict[int, CallTotals]]
+    violations: dict[str, int]
+    checked: dict[str, int]
+    examples: list[tuple[str, int, str]]
+    conservation: dict[str, int]
+    counters: dict[str, int]
+    cuts: Cuts
+    jobs: int
+    sessions: int
+    simulated_ns: int
+    busy: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class VariantRun:
+    """All replications of one variant; the study's fixed number first."""
+
+    name: str
+    base: str | None
+    replications: list[Replication]
+
+    def estimate(self, metric: str, unit: str = "ms") -> Estimate | None:
+        """The metric with its interval over replications; None if it was not measured."""
+        values = [r.metrics[metric] for r in self.replications if metric in r.metrics]
+        return t_interval(values, unit=unit) if values else None
+
+
+@dataclass(slots=True)
+class StudyRun:
+    """A study that was run."""
+
+    study: str
+    seed: int
+    variants: dict[str, VariantRun]
+
+    def saving(self, variant: str, metric: str) -> Paired | None:
+        """What a variant saves against its base, replication by replication."""
+        run = self.variants[variant]
+        if run.base is None:
+            return None
+        base = self.variants[run.base]
+        pairs = [
+            (b.metrics[metric], v.metrics[metric])
+            for b, v in zip(base.replications, run.replications, strict=False)
+            if metric in b.metrics and metric in v.metrics
+        ]
+        return paired([b for b, _ in pairs], [v for _, v in pairs]) if pairs else None

@@ -1,0 +1,23 @@
+-- does:    drops all leases of a node and marks it offline, if it is known.
+-- KEYS:    1 lease zset of the node; 2 node hash
+-- ARGV:    none
+-- returns: the members 'job:attempt' that it held, lapsed ones too, sorted by their bytes
+-- atomic with respect to: claim, complete, renew, release_lease, heartbeat_keep of the node
+local members = redis.call('ZRANGE', KEYS[1], '0', '-1')
+redis.call('DEL', KEYS[1])
+if redis.call('EXISTS', KEYS[2]) == 1 then
+  redis.call('HSET', KEYS[2], 'health', 'offline')
+end
+
+-- A server's own string order follows its locale, so bytes are compared here.
+local function before(a, b)
+  for i = 1, math.min(#a, #b) do
+    local x, y = string.byte(a, i), string.byte(b, i)
+    if x ~= y then
+      return x < y
+    end
+  end
+  return #a < #b
+end
+table.sort(members, before)
+return members

@@ -1,0 +1,196 @@
+"""
+The run's memory of facts: every event goes to the checker, the digest and the table of jobs.
+
+A job's row is closed when the job has ended and its answer has left, and then lives on in compact
+columns. Cuts are kept as columns too, so that two variants' cuts can be compared.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from simsched.invariants import Checker
+from simsched.models.record import StepRecorder
+from simsched.telemetry import (
+    Delivered,
+    Event,
+    JobAssigned,
+    JobCreated,
+    JobDispatched,
+    JobEnded,
+    JobQueued,
+    NodeRunning,
+    UtteranceCut,
+)
+
+STATUSES: Final = ("open", "completed", "failed")
+
+TIMES: Final = (
+    "cut_ns", "created_ns", "queued_ns", "dispatched_ns", "started_ns", "finished_ns", "ended_ns",
+    "delivered_ns",
+)  # fmt: skip
+"""Columns of moments, in nanoseconds since the start; -1 where it did not happen."""
+
+TEXTS: Final = ("job", "session", "target", "node", "reason")
+
+
+class _Row:
+    """One job that has not ended yet."""
+
+    __slots__ = (*TIMES, *TEXTS, "attempts", "phase", "status", "utterance")
+
+    def __init__(self, event: JobCreated, cut_ns: int) -> None:
+        self.job = event.job
+        self.session = event.session
+        self.utterance = event.utterance
+        self.target = event.target
+        self.node = event.node
+        self.phase = event.phase
+        self.reason = ""
+        self.status = 0
+        self.attempts = max(1, event.attempt)
+        self.cut_ns = cut_ns
+        self.created_ns = event.at_ns
+        self.queued_ns = self.dispatched_ns = self.started_ns = -1
+        self.finished_ns = self.ended_ns = self.delivered_ns = -1
+
+
+@dataclass(slots=True)
+class Cuts:
+    """All cuts of a run, as columns."""
+
+    session: list[str]
+    utterance: array[int]
+    audio_bytes: array[int]
+    reason: list[str]
+    at_ns: array[int]
+
+
+class Journal:
+    """The run's `Telemetry`."""
+
+    def __init__(self, recorder: StepRecorder, checker: Checker, now: Callable[[], int]) -> None:
+        self._recorder = recorder
+        self.checker = checker
+        self._now = now
+        self._encode = msgspec.json.Encoder().encode
+        self._open: dict[str, _Row] = {}
+        self._cut_at: dict[tuple[str, int], int] = {}
+        self._times = {name: array("q") for name in TIMES}
+        self._texts: dict[str, list[str]] = {name: [] for name in TEXTS}
+        self._utterance, self._attempts = array("q"), array("q")
+        self._phase, self._status = array("b"), array("b")
+        self.cuts = Cuts([], array("q"), array("q"), [], array("q"))
+        self.counters: dict[str, int] = {}
+        self.listener: Callable[[Event], None] | None = None
+        self._handlers: dict[type[Event], Callable[[Any], None]] = {
+            UtteranceCut: self._cut,
+            JobCreated: self._created,
+            JobQueued: self._queued,
+            JobAssigned: self._assigned,
+            JobDispatched: self._dispatched,
+            NodeRunning: self._running,
+            JobEnded: self._ended,
+            Delivered: self._delivered,
+        }
+
+    def event(self, event: Event) -> None:
+        """Record one fact."""
+        self.checker.observe(event)
+        self._recorder.record_event(self._encode(event))
+        handler = self._handlers.get(type(event))
+        if handler is not None:
+            handler(event)
+        if self.listener is not None:
+            self.listener(event)
+
+    def count(self, name: str, amount: int = 1) -> None:
+        """Add to a named counter."""
+        self.counters[name] = self.counters.get(name, 0) + amount
+
+    def _cut(self, event: UtteranceCut) -> None:
+        self._cut_at[event.session, event.utterance] = event.at_ns
+        cuts = self.cuts
+        cuts.session.append(event.session)
+        cuts.utterance.append(event.utterance)
+        cuts.audio_bytes.append(event.audio_bytes)
+        cuts.reason.append(event.reason)
+        cuts.at_ns.append(event.at_ns)
+
+    def _created(self, event: JobCreated) -> None:
+        cut = self._cut_at.get((event.session, event.utterance), event.at_ns)
+        self._open[event.job] = _Row(event, cut)
+
+    def _queued(self, event: JobQueued) -> None:
+        row = self._open.get(event.job)
+        if row is not None:
+            row.queued_ns = event.at_ns
+
+    def _assigned(self, event: JobAssigned) -> None:
+        row = self._open.get(event.job)
+        if row is not None:
+            row.node, row.attempts = event.node, event.attempt
+
+    def _dispatched(self, event: JobDispatched) -> None:
+        row = self._open.get(event.job)
+        if row is not None and row.dispatched_ns < 0:
+            row.dispatched_ns, row.node = event.at_ns, event.node
+
+    def _running(self, event: NodeRunning) -> None:
+        row = self._open.get(event.job)
+        if row is None:
+            return
+        if event.started and row.started_ns < 0:
+            row.started_ns = event.at_ns
+        elif not event.started:
+            row.finished_ns = event.at_ns
+
+    def _ended(self, event: JobEnded) -> None:
+        row = self._open.get(event.job)
+        if row is None:
+            return
+        row.ended_ns = event.at_ns
+        row.status = STATUSES.index(event.status) if event.status in STATUSES else 2
+        row.reason = event.reason
+        self._cut_at.pop((event.session, event.utterance), None)
+        if row.delivered_ns >= 0:
+            self._close(row)
+
+    def _delivered(self, event: Delivered) -> None:
+        row = self._open.get(event.job)
+        if row is None:
+            return
+        if row.delivered_ns < 0:
+            row.delivered_ns = event.at_ns
+        if row.ended_ns >= 0:
+            self._close(row)
+
+    def _close(self, row: _Row) -> None:
+        self._open.pop(row.job, None)
+        for name, column in self._times.items():
+            column.append(getattr(row, name))
+        for name, texts in self._texts.items():
+            texts.append(getattr(row, name))
+        self._utterance.append(row.utterance)
+        self._attempts.append(row.attempts)
+        self._phase.append(row.phase)
+        self._status.append(row.status)
+
+    def jobs(self) -> dict[str, npt.NDArray[Any] | list[str]]:
+        """All jobs as columns, those that are still open last."""
+        for row in list(self._open.values()):
+            self._close(row)
+        columns: dict[str, npt.NDArray[Any] | list[str]] = dict(self._texts)
+        columns |= {name: np.array(column, np.int64) for name, column in self._times.items()}
+        columns["utterance"] = np.array(self._utterance, np.int64)
+        columns["attempts"] = np.array(self._attempts, np.int64)
+        columns["phase"] = np.array(self._phase, np.int8)
+        columns["status"] = np.array(self._status, np.int8)
+        return columns

@@ -1,0 +1,263 @@
+"""
+Tasks in modelled time: a SimPy environment and the loop that runs coroutines in it.
+
+A task is not a SimPy process: it is itself what lies in SimPy's heap, in SimPy's own tuple layout
+(time, priority, serial, event), and is resumed by one call when its entry comes up. Ordinary
+SimPy events and processes live in the same environment and can be waited for.
+
+Rules:
+
+- time is a whole number of nanoseconds; ties go by serial number, first come first served, or
+  shuffled on purpose;
+- errors come out of a run as the objects that were raised;
+- the run ends with its main task, not with an empty queue; what is left over is ended then.
+
+This file does not know locks, costs, instances or the core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator
+from heapq import heapify, heappop, heappush
+from itertools import count
+from typing import Any, Final, Literal, TypeVar, cast
+
+import simpy
+
+from simsched.chance import mix
+from simsched.errors import Deadlock
+from simsched.models.waits import SimMailbox, SimScope, SimTimer, within
+from simsched.models.wakes import NORMAL, SUSPEND, Call, Cancelled, Group, SimTask, Wake
+
+__all__ = [
+    "Call", "Cancelled", "Group", "Kernel", "SimMailbox", "SimScope", "SimTask", "SimTimer",
+    "Ties", "within",
+]  # fmt: skip
+
+T = TypeVar("T")
+
+Ties = Literal["fifo", "shuffle"]
+"""How simultaneous events are ordered; `shuffle` brings hidden reliance on the order to light."""
+
+STALE_MIN: Final = 4096
+"""Below this many stale entries the heap is not worth cleaning."""
+
+
+class Kernel:
+    """
+    A SimPy environment, the tasks in it, and the loop that runs them.
+
+    Args:
+        ties: `fifo` runs simultaneous events in the order of their making; `shuffle` permutes
+            them by a keyed hash of their number (urgent ones still go first).
+        seed: of that permutation.
+
+    """
+
+    def __init__(self, *, ties: Ties = "fifo", seed: int = 0) -> None:
+        self.env = simpy.Environment(0)
+        serials: Iterator[int] = count()
+        if ties == "shuffle":
+            serials = (mix(seed, number) for number in count())
+        self.env._eid = serials  # type: ignore[assignment]  # SimPy's own events draw from it too
+        self.next_serial: Final = serials.__next__
+        self.queue: Final = cast("list[tuple[int, int, int, Any]]", self.env._queue)
+        self.running: SimTask[Any] | None = None
+        self.root: Final = Group(self, "root")
+        self._live: dict[int, SimTask[Any]] = {}
+        self.forget: Final = self._live.__delitem__
+        self._stale = 0
+        self._failure: BaseException | None = None
+
+    @property
+    def now(self) -> int:
+        """Nanoseconds since the start of the run."""
+        return self.env._now  # type: ignore[return-value]
+
+    def current(self) -> SimTask[Any]:
+        """The task that runs at this moment."""
+        assert self.running is not None, "no task is running"
+        return self.running
+
+    def push(self, wake: Wake, at_ns: int) -> None:
+        """Let `wake` fire at `at_ns` and at no other time."""
+        wake.serial = serial = self.next_serial()
+        heappush(self.queue, (at_ns, NORMAL, serial, wake))
+
+    def call_at(self, at_ns: int, callback: Callable[[], None], group: Group | None = None) -> Call:
+        """Call `callback` at `at_ns` (now, if that has passed)."""
+        call = Call(self, group or self.root, callback)
+        self.push(call, max(at_ns, self.now))
+        return call
+
+    def start(
+        self, coro: Coroutine[Any, Any, T], name: str, group: Group | None = None
+    ) -> SimTask[T]:
+        """Start a task; its body begins at this instant, after what is already due."""
+        number = self.next_serial()
+        task = SimTask(self, group or self.root, coro, name, number)
+        self._live[number] = task
+        heappush(self.queue, (self.env._now, NORMAL, number, task))  # type: ignore[misc]
+        return task
+
+    async def sleep(self, delay_ns: int) -> None:
+        """Wait; a delay of 0 or less lets others go first."""
+        task = self.running
+        task.owner = None  # type: ignore[union-attr]  # only a running task can await this
+        task.serial = serial = self.next_serial()  # type: ignore[union-attr]
+        at_ns = self.env._now + delay_ns if delay_ns > 0 else self.env._now
+        heappush(self.queue, (at_ns, NORMAL, serial, task))  # type: ignore[misc]
+        await SUSPEND
+
+    async def wait(self, event: simpy.Event) -> Any:
+        """
+        Wait for an event of SimPy's own: a timeout, a process, a request.
+
+        Returns:
+            The event's value.
+
+        Raises:
+            Exception: what the event failed with, the very object.
+
+        """
+        if event.callbacks is not None:
+            task = self.current()
+            waiting = _EventWait(task, event)
+            event.callbacks.append(waiting)
+            task.owner = waiting
+            await SUSPEND
+        if not event.ok:
+            event.defused = True
+            raise cast(BaseException, event.value)
+        return event.value
+
+    def failed(self, task: SimTask[Any], error: BaseException) -> None:
+        """A task failed and nobody watches it: the run ends with its error."""
+        if self._failure is None:
+            error.add_note(f"in task {task.name} at t={self.now} ns")
+            self._failure = error
+
+    def note_stale(self) -> None:
+        """One more entry of the heap stands for nothing; cleans the heap when most do."""
+        self._stale += 1
+        if self._stale > STALE_MIN and 2 * self._stale > len(self.queue):
+            self.queue[:] = [
+                entry
+                for entry in self.queue
+                if not isinstance(entry[3], Wake) or entry[3].serial == entry[2]
+            ]
+            heapify(self.queue)
+            self._stale = 0
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        """
+        Run until `main` ends, whatever else is still scheduled, then end what is left over.
+
+        Raises:
+            Deadlock: nothing is scheduled any more, yet `main` waits; names who waits on what.
+            BaseException: what `main`, or a task that nobody watches, failed with; errors that
+                are no `Exception` (KeyboardInterrupt, a test's control flow) come out at once.
+
+        """
+        task = self.start(main, "main")
+        task.watch(lambda _: None)
+        try:
+            self._loop(task)
+            if self._failure is not None:
+                raise self._failure
+            return task.result()
+        finally:
+            self.close()
+
+    def _loop(self, main: SimTask[Any]) -> None:
+        # `_deliver`, inlined: this loop is the price of every event of a run.
+        env, queue = self.env, self.queue
+        while not main.ended and self._failure is None:
+            try:
+                at_ns, _, serial, event = heappop(queue)
+            except IndexError:
+                raise Deadlock(self._who_waits()) from None
+            if event.callbacks is not None:
+                env._now = at_ns
+                _process(event)
+            elif event.serial == serial:
+                env._now = at_ns
+                held = event.group.held
+                if held is None:
+                    event.fire()
+                else:
+                    held.append((event, serial))
+
+    def _deliver(self, at_ns: int, serial: int, event: Any) -> None:
+        """What the loop does with one entry."""
+        if event.callbacks is not None:
+            self.env._now = at_ns
+            _process(event)
+        elif event.serial == serial:
+            self.env._now = at_ns
+            if event.group.held is None:
+                event.fire()
+            else:
+                event.group.held.append((event, serial))
+
+    def run_until(self, until_ns: int) -> None:
+        """Run everything that is due up to and including `until_ns`; leaves the clock there."""
+        env, queue = self.env, self.queue
+        while queue and queue[0][0] <= until_ns and self._failure is None:
+            at_ns, _, serial, event = heappop(queue)
+            self._deliver(at_ns, serial, event)
+        if self._failure is not None:
+            raise self._failure
+        env._now = max(env._now, until_ns)
+
+    def close(self) -> None:
+        """End the tasks that are left over, abandoned ones last; nothing runs afterwards."""
+        for abandoned in (False, True):
+            # The youngest first: a scope's tasks are younger than the one that waits for them.
+            for task in reversed(list(self._live.values())):
+                if task.group.abandoned is abandoned:
+                    task.kill()
+        for task in list(self._live.values()):
+            task.kill()  # started by the clean-up of others
+        self._live.clear()
+        self.queue.clear()
+
+    def _who_waits(self) -> str:
+        waits = [
+            f"{task.name} on {task.owner.name if task.owner is not None else 'a frozen group'}"
+            for task in self._live.values()
+            if not task.group.abandoned
+        ]
+        return f"t={self.now} ns, nothing is scheduled and still waiting: {', '.join(waits)}"
+
+
+class _EventWait:
+    """A task that waits for an event of SimPy's own."""
+
+    __slots__ = ("_event", "_task")
+
+    def __init__(self, task: SimTask[Any], event: simpy.Event) -> None:
+        self._task = task
+        self._event = event
+
+    @property
+    def name(self) -> str:
+        return repr(self._event)
+
+    def __call__(self, event: simpy.Event) -> None:
+        if not event.ok:
+            event.defused = True
+        self._task.arm(self._task._kernel.now)
+
+    def withdraw(self, _task: SimTask[Any]) -> None:
+        if self._event.callbacks is not None:
+            self._event.callbacks.remove(self)
+
+
+def _process(event: simpy.Event) -> None:
+    """What SimPy's own loop does with an event, but its error comes out as it is."""
+    callbacks, event.callbacks = event.callbacks, None  # type: ignore[assignment]
+    for callback in callbacks:
+        callback(event)
+    if not event.ok and not event.defused:
+        raise cast(BaseException, event.value)

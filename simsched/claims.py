@@ -1,0 +1,153 @@
+"""
+Creating a job the safe way: one name, one claim.
+
+A job's id derives from session, utterance and language, so that creating it again is the same
+job. One script binds the request, takes a slot of the first candidate that has one, and counts
+the attempt (`claim.lua`). Without a free slot the job waits in a bounded queue, first come first
+served within its language pair; who comes later lines up behind it. The same claim serves a
+re-dispatch: it expects the attempt that failed and excludes its node.
+"""
+
+from __future__ import annotations
+
+from simsched import steps
+from simsched.jobs import Job, JobRequest
+from simsched.placement import JobContext, Placement
+from simsched.state import InstanceState
+from simsched.store import Claim
+from simsched.telemetry import JobCreated, JobQueued, JobRefused, JobRepeated, Operation, SlotTaken
+from simsched.units import MS
+
+BINDING_SLACK_MS = 60_000
+"""A binding outlives the last moment at which its job can still be tried again by this much."""
+
+
+class ClaimedCreation:
+    """`create_job` of the safe design, and every later claim for the same job."""
+
+    def __init__(self, state: InstanceState, placement: Placement) -> None:
+        self._state = state
+        self._placement = placement
+        self._runtime = state.runtime
+        self._policy = state.policy
+        self._store = state.store
+
+    async def create(self, op: Operation, request: JobRequest) -> Job:
+        """A job for the request: claimed, waiting, refused, or the one that exists already."""
+        op.phase = 2 if self._state.settings.shared else 1
+        job_id = f"{request.session_id}:{request.utterance}:{request.target_language}"
+        async with self._runtime.step(steps.JOBS_READ, op):
+            known = self._state.book.get(job_id)
+        if known is not None:
+            return self._repeated(known, request)
+        job = Job(job_id, request, self._runtime.now(), op.phase)
+        self._state.book.add(job)
+        ctx = self._placement.context(op, request)
+        await self._placement.learn(ctx, site=0)
+        pair = (request.source_language, request.target_language)
+        claim = None
+        if not self._state.pending.waiting(pair):
+            claim = await self.claim(ctx, job, site=0)
+        if claim is not None and claim.verdict == "BOUND":
+            job.cancelled = True
+            self._state.book.forget(job)
+            return self._repeated(job, request)
+        async with self._runtime.step(steps.JOBS_WRITE, op):
+            self._created(job)
+        if not job.node_id:
+            self._line_up(job, pair)
+        return job
+
+    async def claim(
+        self, ctx: JobContext, job: Job, *, site: int, hint: str = "", blind: bool = False
+    ) -> Claim:
+        """
+        Ask for a slot for the job's next attempt; on CLAIMED the job has its node.
+
+        `hint` is a node that freed a slot just now; `blind` asks nodes that look full as well,
+        because another instance may have freed theirs.
+        """
+        nodes = await self._placement.shortlist(
+            ctx, site=site, excluded=self._excluded(job), hint=hint, blind=blind
+        )
+        if not nodes:
+            return Claim("FULL")
+        claim = await self._store.claim(
+            ctx.op,
+            job.job_id,
+            job.job_id,
+            expected=job.attempt,
+            token=f"{self._runtime.instance_id}:{job.attempt + 1}",
+            lease_ms=self._policy.lease_ms,
+            binding_ttl_ms=self._binding_ttl_ms(),
+            nodes=nodes,
+            site=site,
+        )
+        if claim.verdict == "CLAIMED":
+            self._take(job, claim)
+        elif claim.verdict == "FULL":
+            self._state.cluster.observe_full(nodes)
+        return claim
+
+    def _excluded(self, job: Job) -> tuple[str, ...]:
+        """Nodes that failed this job, for as long as another may be found."""
+        return job.tried_nodes if job.failovers else ()
+
+    def _binding_ttl_ms(self) -> int:
+        tries = self._policy.failover_max + 1
+        return self._policy.pending_ms + tries * self._policy.job_timeout_ms + BINDING_SLACK_MS
+
+    def _take(self, job: Job, claim: Claim) -> None:
+        job.assign(claim.node_id, claim.attempt, reserved=True)
+        self._state.cluster.observe_load(claim.node_id, live=claim.live)
+        self._state.emit(
+            SlotTaken(
+                at_ns=self._runtime.now(), instance=self._runtime.instance_id,
+                node=claim.node_id, job=job.job_id, attempt=claim.attempt, live=claim.live,
+                slots=claim.slots, expires_ns=self._runtime.now() + self._policy.lease_ms * MS,
+            )
+        )  # fmt: skip
+
+    def _line_up(self, job: Job, pair: tuple[str, str]) -> None:
+        request, state = job.request, self._state
+        now = self._runtime.now()
+        if state.pending.full:
+            job.reason = "QUEUE_FULL"
+            state.emit(
+                JobRefused(
+                    at_ns=now, instance=self._runtime.instance_id, request=request.request_id,
+                    session=request.session_id, utterance=request.utterance,
+                    target=request.target_language, reason="QUEUE_FULL",
+                )
+            )  # fmt: skip
+            return
+        patience = request.pending_ns
+        job.deadline_ns = now + (self._policy.pending_ms * MS if patience is None else patience)
+        state.pending.push(pair, job)
+        state.emit(
+            JobQueued(
+                at_ns=now, instance=self._runtime.instance_id, job=job.job_id,
+                session=request.session_id, deadline_ns=job.deadline_ns, reason="NO_FREE_NODE",
+            )
+        )  # fmt: skip
+
+    def _repeated(self, job: Job, request: JobRequest) -> Job:
+        self._state.emit(
+            JobRepeated(
+                at_ns=self._runtime.now(), instance=self._runtime.instance_id, job=job.job_id,
+                request=request.request_id, session=request.session_id,
+                utterance=request.utterance, target=request.target_language,
+            )
+        )  # fmt: skip
+        return job
+
+    def _created(self, job: Job) -> None:
+        request = job.request
+        self._state.emit(
+            JobCreated(
+                at_ns=self._runtime.now(), instance=self._runtime.instance_id, job=job.job_id,
+                request=request.request_id, session=request.session_id,
+                utterance=request.utterance, target=request.target_language,
+                node=job.node_id, attempt=job.attempt, phase=job.phase,
+            )
+        )  # fmt: skip

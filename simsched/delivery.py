@@ -1,0 +1,135 @@
+"""
+Outcomes on their way to clients: one per utterance, language and target, in order.
+
+Every cut utterance is expected here with its languages; every end of a job (a translation, a miss
+with its reason, an error) comes in once and leaves when the session's order allows it. The order
+itself is `result_queue`'s. Errors of the reference bypass the queue and leave a gap, as there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simsched.messages import (
+    Error,
+    ErrorCode,
+    MissingResult,
+    MissReason,
+    ServerToClient,
+    UiEvent,
+    UiEventType,
+    UiStatus,
+)
+from simsched.result_queue import Released
+from simsched.state import InstanceState, Session
+from simsched.telemetry import Delivered
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The one outcome of one job."""
+
+    session_id: str
+    utterance: int
+    language: str
+    job_id: str
+    outcome: str
+    reason: str
+    message: ServerToClient
+    targets: tuple[str, ...]
+
+
+class Delivery:
+    """Hands outcomes to clients in the order of their session."""
+
+    def __init__(self, state: InstanceState) -> None:
+        self._state = state
+        self._runtime = state.runtime
+        self._ordered_errors = state.policy.result_order == "outcome"
+
+    def expect(self, session: Session, utterance: int, languages: tuple[str, ...]) -> None:
+        """An utterance was cut: these languages will each have an outcome."""
+        session.results.expect(utterance, languages, self._runtime.now())
+
+    def queue(self, session: Session, answer: Answer) -> list[tuple[Answer, bool]]:
+        """Line an outcome up; returns those that may leave now, with their gap flag."""
+        released = session.results.add(
+            answer.utterance, answer.language, answer, self._runtime.now()
+        )
+        return [self._answered(session, entry) for entry in released]
+
+    def sweep(self, session: Session) -> list[tuple[Answer, bool]]:
+        """Outcomes that time alone lets go."""
+        released = session.results.sweep(self._runtime.now())
+        return [self._answered(session, entry) for entry in released]
+
+    def _answered(self, session: Session, entry: Released[Answer]) -> tuple[Answer, bool]:
+        """An index that the order gave up without an outcome is a miss with its reason."""
+        if entry.item is not None:
+            return entry.item, entry.gap
+        message = MissingResult(
+            session_id=session.session_id, utterance_index=entry.index,
+            reason=MissReason.GAP_TIMEOUT, created_at_ms=self._runtime.now_ms(),
+        )  # fmt: skip
+        reason = str(MissReason.GAP_TIMEOUT)
+        answer = Answer(
+            session.session_id, entry.index, entry.language, "", "missing_result", reason,
+            message, (),
+        )  # fmt: skip
+        return answer, True
+
+    def send(self, answers: list[tuple[Answer, bool]]) -> None:
+        """Send released outcomes to their targets: the room's members, else the speaker."""
+        for answer, gap in answers:
+            for target in answer.targets or (answer.session_id,):
+                self._runtime.links.to_client(target, answer.message)
+                self._state.emit(
+                    Delivered(
+                        at_ns=self._runtime.now(), instance=self._runtime.instance_id,
+                        session=answer.session_id, target=target, utterance=answer.utterance,
+                        language=answer.language, job=answer.job_id, outcome=answer.outcome,
+                        reason=answer.reason, gap=gap,
+                    )
+                )  # fmt: skip
+
+    def fail(self, session: Session | None, answer: Answer) -> None:
+        """An error outcome: in its turn, or at once where the policy keeps no place for it."""
+        if session is not None and self._ordered_errors:
+            self.send(self.queue(session, answer))
+        else:
+            self.send([(answer, True)])
+
+    def refuse_utterance(self, session: Session, utterance: int, code: str) -> None:
+        """An utterance whose jobs could not be made: an error towards every expected language."""
+        for language in self._state.rooms.targets(session.session_id, session.target_language):
+            message = Error(code=code, message=code)
+            self.fail(
+                session,
+                Answer(session.session_id, utterance, language, "", "error", code, message, ()),
+            )
+
+    def ui_event(
+        self,
+        session_id: str,
+        job_id: str,
+        utterance: int,
+        trace_id: str,
+        event: UiEventType,
+        *,
+        elapsed_ms: int | None = None,
+        error: ErrorCode | None = None,
+    ) -> None:
+        """Tell the speaker how far an utterance is."""
+        self._runtime.links.to_client(
+            session_id,
+            UiEvent(
+                trace_id=trace_id,
+                session_id=session_id,
+                job_id=job_id,
+                utterance_index=utterance,
+                event=event,
+                elapsed_ms=elapsed_ms,
+                status=UiStatus.ERROR if error else UiStatus.OK,
+                error_code=error,
+            ),
+        )

@@ -1,0 +1,291 @@
+"""
+From a job to its node: create, send the assignment, and close the books when it has ended.
+
+`JobDispatcher` is the one door of job creation (`create_job` of the report) whichever way the
+policy creates jobs, and the one place where a job ends. An assignment goes to a node connected
+here, or through the inbox of the instance that the node is connected to.
+"""
+
+from __future__ import annotations
+
+from simsched import steps
+from simsched.claims import ClaimedCreation
+from simsched.creation import PhasedCreation
+from simsched.delivery import Answer, Delivery
+from simsched.errors import StoreUnavailable
+from simsched.inbox import DispatchToNode
+from simsched.jobs import Job, JobRequest, JobStatus
+from simsched.messages import Error, ErrorCode, JobAssign, Pipeline, UiEventType
+from simsched.placement import JobContext, Placement
+from simsched.state import InstanceState
+from simsched.store import Binding
+from simsched.telemetry import JobDispatched, JobEnded, Operation, OpKind, Outcome, SlotFreed
+
+PIPELINE = Pipeline()
+"""ASR, translation and speech; what the audio path asks for (domain 4.2)."""
+
+SAMPLE_RATE_HZ = 16_000
+PARTIAL_INTERVAL_MS = 1_000
+
+
+class JobDispatcher:
+    """Creates, dispatches and ends the jobs of one instance."""
+
+    def __init__(self, state: InstanceState, delivery: Delivery) -> None:
+        self._state = state
+        self._delivery = delivery
+        self._runtime = state.runtime
+        self._policy = state.policy
+        self._store = state.store
+        self.placement = Placement(state)
+        self.claims = ClaimedCreation(state, self.placement)
+        self._phases = PhasedCreation(state, self.placement)
+
+    async def create_job(self, request: JobRequest) -> Job:
+        """
+        A job for the request: new, or the one it has already.
+
+        Its latency is the report's metric of proposals 1, 2, 5 and 6.
+        """
+        session = self._state.sessions.get(request.session_id)
+        op = self._runtime.begin(
+            OpKind.CREATE_JOB, request.session_key, request.utterance, request.session_id
+        )
+        try:
+            create = self.claims if self._policy.job_scheme == "claim" else self._phases
+            job = await create.create(op, request)
+        except StoreUnavailable:
+            self._runtime.end(op, Outcome.FAILED)
+            raise
+        self._runtime.end(op, Outcome.DONE if job.node_id else Outcome.NOTHING)
+        if session is not None and self._state.book.get(job.job_id) is job and not job.dispatched:
+            session.jobs_open += 1
+        return job
+
+    async def dispatch(self, job: Job) -> None:
+        """Send the job to its node, unless that was done; without a node it waits."""
+        if job.dispatched or job.cancelled:
+            return
+        if job.reason:
+            await self.refuse(job, job.reason)
+            return
+        if not job.node_id:
+            return
+        op = self._operation(job)
+        if await self.send_assignment(op, job):
+            await self._mark_dispatched(op, job)
+            self._runtime.end(op, Outcome.DONE)
+            self._tell(job, UiEventType.DISPATCHED)
+            return
+        self._runtime.end(op, Outcome.FAILED)
+        if self._policy.node_loss == "event" and job.failovers < self._policy.failover_max:
+            job.failovers += 1
+            await self.reclaim(job)
+            return
+        await self.refuse(job, "NODE_UNAVAILABLE")
+
+    async def reclaim(self, job: Job) -> bool:
+        """
+        Another node for a job whose node failed it (safe scheme); False: it waits again.
+
+        The old attempt stays fenced off: its results are recognised by their number.
+        """
+        self.forget_node(job)
+        op = self._operation(job)
+        ctx = self.context(op, job)
+        claim = await self.claims.claim(ctx, job, site=job.attempt + 1)
+        self._runtime.end(op, Outcome.DONE if claim.verdict == "CLAIMED" else Outcome.NOTHING)
+        if claim.verdict == "CLAIMED":
+            await self.dispatch(job)
+            return True
+        return False
+
+    def context(self, op: Operation, job: Job) -> JobContext:
+        """What a later choice for this job starts from."""
+        return self.placement.context(op, job.request)
+
+    def _operation(self, job: Job) -> Operation:
+        request = job.request
+        return self._runtime.begin(
+            OpKind.DISPATCH, request.session_key, request.utterance * 8 + job.attempt,
+            request.session_id,
+        )  # fmt: skip
+
+    async def send_assignment(self, op: Operation, job: Job) -> bool:
+        """Send `job_assign` here or through another instance; False: the node is nowhere."""
+        self._note_node(job)
+        job.dispatched = True
+        job.dispatched_ns = self._runtime.now()
+        message = self._assignment(job)
+        if self._runtime.links.to_node(job.node_id, message):
+            self._dispatched(job)
+            return True
+        if self._state.settings.shared:
+            home = await self._store.owner_of(op, "node", job.node_id)
+            if home and home != self._runtime.instance_id:
+                event = DispatchToNode(node_id=job.node_id, message=message)
+                if await self._runtime.links.to_instance(steps.INBOX_APPEND, op, home, event):
+                    self._dispatched(job)
+                    return True
+        job.dispatched = False
+        return False
+
+    def _dispatched(self, job: Job) -> None:
+        self._state.emit(
+            JobDispatched(
+                at_ns=self._runtime.now(), instance=self._runtime.instance_id, job=job.job_id,
+                session=job.request.session_id, node=job.node_id, attempt=job.attempt,
+            )
+        )  # fmt: skip
+
+    def _assignment(self, job: Job) -> JobAssign:
+        request = job.request
+        return JobAssign(
+            job_id=job.job_id,
+            attempt_id=job.attempt,
+            session_id=request.session_id,
+            utterance_index=request.utterance,
+            src_lang=request.source_language,
+            tgt_lang=request.target_language,
+            pipeline=PIPELINE,
+            audio=request.audio,
+            audio_format=request.audio_format,
+            sample_rate=SAMPLE_RATE_HZ,
+            enable_streaming_asr=True,
+            partial_update_interval_ms=PARTIAL_INTERVAL_MS,
+            trace_id=request.trace_id,
+            padding_ms=request.padding_ms or None,
+            is_manual_cut=request.cut == "IsFinal",
+            is_pause_triggered=request.cut == "Pause",
+            is_timeout_triggered=request.cut in ("Timeout", "MaxDuration"),
+        )
+
+    async def _mark_dispatched(self, op: Operation, job: Job) -> None:
+        async with self._runtime.step(steps.JOBS_READ, op):
+            pass
+        async with self._runtime.step(steps.JOBS_WRITE, op):
+            pass
+        if self._policy.job_scheme != "phases" or not self._state.settings.shared:
+            return
+        found = await self._store.get_binding(op, job.request.request_id, site=5)
+        if found is not None:
+            binding = Binding(found.job_id, found.node_id, found.owner, dispatched=True)
+            await self._store.set_binding(
+                op, job.request.request_id, binding, step=steps.MARK_DISPATCHED, site=5
+            )
+        await self._store.move_fsm(
+            op, "dispatch", job.job_id, job.node_id, job.attempt, site=job.attempt
+        )
+
+    # Ends
+
+    async def refuse(self, job: Job, code: str) -> None:
+        """End a job without a result; the client is told why."""
+        if job.ended:
+            return
+        if job.reserved:
+            op = self._operation(job)
+            await self.give_back(op, job)
+            self._runtime.end(op, Outcome.REFUSED)
+        self.end(job, JobStatus.FAILED, code)
+        self.tell_error(job, code)
+
+    def tell_error(self, job: Job, code: str) -> None:
+        """The error outcome of a job, in its turn."""
+        request = job.request
+        error = WIRE_CODES.get(code, code)
+        self._tell(job, UiEventType.ERROR, WIRE_ERRORS.get(error))
+        self._delivery.fail(
+            self._state.sessions.get(request.session_id),
+            Answer(
+                request.session_id, request.utterance, request.target_language, job.job_id,
+                "error", code, Error(code=error, message=code), request.targets,
+            ),
+        )  # fmt: skip
+
+    def _tell(self, job: Job, event: UiEventType, error: ErrorCode | None = None) -> None:
+        request = job.request
+        elapsed = (self._runtime.now() - job.created_ns) // 1_000_000
+        self._delivery.ui_event(
+            request.session_id, job.job_id, request.utterance, request.trace_id, event,
+            elapsed_ms=elapsed, error=error,
+        )  # fmt: skip
+
+    def end(self, job: Job, status: JobStatus, reason: str = "") -> None:
+        """Close the books on a job: its last state, and what it held in memory."""
+        if job.ended:
+            return
+        job.move(status)
+        job.reason = reason
+        self.forget_node(job)
+        request = job.request
+        names = {JobStatus.COMPLETED: "completed", JobStatus.COMPLETED_NO_TEXT: "completed"}
+        self._state.emit(
+            JobEnded(
+                at_ns=self._runtime.now(), instance=self._runtime.instance_id, job=job.job_id,
+                session=request.session_id, utterance=request.utterance,
+                target=request.target_language, node=job.node_id, attempt=job.attempt,
+                status=names.get(status, "failed"), reason=reason,
+            )
+        )  # fmt: skip
+        session = self._state.sessions.get(request.session_id)
+        if session is not None:
+            session.jobs_open -= 1
+        if self._policy.job_gc:
+            self._state.book.forget(job)
+        else:
+            self._state.book.ended_total += 1
+        self._forget_utterance(request)
+
+    def _note_node(self, job: Job) -> None:
+        request, state = job.request, self._state
+        state.node_jobs.setdefault(job.node_id, {})[job.job_id] = None
+        key = (request.session_id, request.utterance)
+        held = state.utterance_nodes.get(key, ())
+        if job.node_id not in held:
+            state.utterance_nodes[key] = (*held, job.node_id)
+
+    def forget_node(self, job: Job) -> None:
+        """The node no longer holds the job, as far as this instance knows."""
+        held = self._state.node_jobs.get(job.node_id)
+        if held is not None:
+            held.pop(job.job_id, None)
+            if not held:
+                del self._state.node_jobs[job.node_id]
+
+    def _forget_utterance(self, request: JobRequest) -> None:
+        session = self._state.sessions.get(request.session_id)
+        if session is None or not session.jobs_open:
+            self._state.utterance_nodes.pop((request.session_id, request.utterance), None)
+
+    async def give_back(self, op: Operation, job: Job) -> None:
+        """Free the job's slot in the store, as the policy counts slots."""
+        if not job.reserved:
+            return
+        job.reserved = False
+        if self._policy.slots == "lease":
+            await self._store.release_lease(op, job.job_id, job.attempt, job.node_id)
+            self._state.cluster.observe_load(job.node_id, change=-1)
+        else:
+            await self._store.release(op, job.job_id, job.attempt, job.node_id)
+        self._state.emit(
+            SlotFreed(
+                at_ns=self._runtime.now(), instance=self._runtime.instance_id, node=job.node_id,
+                job=job.job_id, attempt=job.attempt,
+            )
+        )  # fmt: skip
+
+
+WIRE_CODES = {
+    "QUEUE_FULL": "NO_AVAILABLE_NODE",
+    "NO_AVAILABLE_NODE": "NO_AVAILABLE_NODE",
+    "REQUEST_LOCK_BUSY": "SCHEDULER_DEPENDENCY_DOWN",
+    "PENDING_TIMEOUT": "JOB_TIMEOUT",
+    "NODE_FAILED": "INTERNAL_ERROR",
+    "PROCESSING_ERROR": "INTERNAL_ERROR",
+    "CANCELLED": "SESSION_CLOSED",
+}
+"""Our reasons and the code that the wire has for them; others are codes already."""
+
+WIRE_ERRORS = {str(code): code for code in ErrorCode}
+"""UI events carry only codes that the wire knows; a node may report others."""

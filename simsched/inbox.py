@@ -1,0 +1,44 @@
+"""
+What instances tell each other, and how an instance handles what it is told.
+
+Three events travel through inboxes (domain 5.4): an assignment for a node connected elsewhere, a
+node's message for a session owned elsewhere, and a message for a client connected elsewhere. A
+fourth is an announcement: what an instance knows of its own node; losing one costs only freshness.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from simsched.messages import JobAssign, JobCancel, JobResult, ServerToClient
+from simsched.nodes import NodeView
+
+
+class DispatchToNode(msgspec.Struct, frozen=True, gc=False):
+    """Give this to a node that is connected to you."""
+
+    node_id: str
+    message: JobAssign | JobCancel
+
+
+class ForwardResult(msgspec.Struct, frozen=True, gc=False):
+    """A node's result for a session that you own."""
+
+    message: JobResult
+
+
+class SendToSession(msgspec.Struct, frozen=True, gc=False):
+    """Give this to a client that is connected to you."""
+
+    session_id: str
+    message: ServerToClient
+
+
+class NodeSeen(msgspec.Struct, frozen=True, gc=False):
+    """The state of a node that is connected to `home`."""
+
+    home: str
+    view: NodeView
+
+
+InboxEvent = DispatchToNode | ForwardResult | SendToSession | NodeSeen

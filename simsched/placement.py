@@ -1,0 +1,326 @@
+"""
+Choosing a node: the shell around `pools` and `selection` that reads, locks and is charged.
+
+A `JobContext` carries what one job creation has learnt. A redundant call of the report is a
+look-up that is not remembered in it: the policy says what may be reused (`snapshot_reads`,
+`config_reads`, `caches`), the decisions themselves stay pure.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import islice
+from typing import Final
+
+from simsched import steps
+from simsched.chance import below, mix
+from simsched.filters import Draw
+from simsched.jobs import JobRequest
+from simsched.modules import job_needs
+from simsched.nodes import Health
+from simsched.pools import PoolDecision, RememberedPool, decide_pool, try_order
+from simsched.selection import Selection, SelectionRequest, candidates, select
+from simsched.snapshot import ClusterSnapshot
+from simsched.state import InstanceState
+from simsched.steps import Step
+from simsched.telemetry import Operation
+from simsched.units import MS
+
+PIPELINE: Final = {"use_asr": True, "use_nmt": True, "use_tts": True}
+"""What the audio path asks of a node (domain 4.2)."""
+
+REFERENCE_SAMPLE: Final = 20
+"""Candidates whose capabilities the reference reads per selection (domain 4.9)."""
+
+
+class JobContext:
+    """One job creation in progress, and what it has learnt so far."""
+
+    __slots__ = ("config_known", "draw_key", "op", "pool", "request", "snapshot")
+
+    def __init__(self, op: Operation, request: JobRequest, draw_key: int) -> None:
+        self.op = op
+        self.request = request
+        self.draw_key = draw_key
+        self.snapshot: ClusterSnapshot | None = None
+        self.config_known = False
+        self.pool: str | None = None
+
+
+class NodeChoiceCache:
+    """Choices by language pair: with a lifetime (P6), or valid for one snapshot version (6s)."""
+
+    def __init__(self, mode: str, ttl_ms: int) -> None:
+        self._mode = mode
+        self._ttl_ns = ttl_ms * MS
+        self._kept: dict[tuple[str, str], tuple[str, int]] = {}
+
+    def get(self, pair: tuple[str, str], stamp: int) -> str:
+        """The kept choice, or "": `stamp` is the time (ttl) or the snapshot version."""
+        choice, kept = self._kept.get(pair, ("", 0))
+        if self._mode == "ttl":
+            return choice if choice and stamp < kept + self._ttl_ns else ""
+        return choice if choice and stamp == kept else ""
+
+    def put(self, pair: tuple[str, str], choice: str, stamp: int) -> None:
+        """Keep a choice; nothing negative is kept."""
+        if choice:
+            self._kept[pair] = (choice, stamp)
+
+
+class Placement:
+    """Reads the cluster and chooses nodes for one instance."""
+
+    def __init__(self, state: InstanceState) -> None:
+        self._state = state
+        self._runtime = state.runtime
+        self._policy = state.policy
+        ttl = state.policy.cache_ttl_ms
+        self._node_cache = NodeChoiceCache(state.policy.caches, ttl)
+        self._pool_cache = NodeChoiceCache(state.policy.caches, ttl)
+
+    def context(self, op: Operation, request: JobRequest) -> JobContext:
+        """Begin to learn about a job."""
+        key = self._runtime.chance.below(
+            1 << 64, "select", request.session_id, request.utterance, request.target_language
+        )
+        return JobContext(op, request, key)
+
+    async def learn(self, ctx: JobContext, *, site: int) -> None:
+        """Snapshot, phase-3 configuration and the session's pool, as `create_job` does first."""
+        await self._get_snapshot(ctx, site=site)
+        await self._get_config(ctx, site=site)
+        await self._decide_pool(ctx)
+
+    async def choose(
+        self, ctx: JobContext, step: Step, *, site: int, excluded: tuple[str, ...] = ()
+    ) -> Selection:
+        """One node for the job, as the reference's selectors do."""
+        if self._policy.snapshot_reads == "each":
+            await self._get_snapshot(ctx, site=site)
+        if self._policy.config_reads == "each":
+            await self._get_config(ctx, site=site)
+        kept = await self._kept_choice(ctx)
+        if kept and kept not in excluded:
+            return Selection(node_id=kept, selector="cache")
+        selection = await self._select(ctx, step, site=site, excluded=excluded)
+        if selection.node_id is None and self._policy.second_selection:
+            selection = await self._select(ctx, step, site=site + 1, excluded=())
+        if self._policy.caches != "none":
+            self._node_cache.put(self._pair(ctx), selection.node_id or "", self._stamp(ctx))
+        return selection
+
+    async def shortlist(
+        self,
+        ctx: JobContext,
+        *,
+        site: int = 0,
+        excluded: tuple[str, ...] = (),
+        hint: str = "",
+        blind: bool = False,
+    ) -> tuple[str, ...]:
+        """
+        The few best nodes, in order, for one claim.
+
+        A usable `hint` leads; `blind` draws from all nodes of the language pair, full or not.
+        """
+        if ctx.snapshot is None:
+            await self._get_snapshot(ctx, site=site)
+        assert ctx.snapshot is not None
+        kept = await self._kept_choice(ctx)
+        if kept and kept not in excluded:
+            return (kept,)
+        step = steps.SELECT_INDEX if self._policy.selection == "index" else steps.SELECT_PHASE1
+        async with self._runtime.step(step, ctx.op, site=site, n=len(ctx.snapshot)):
+            self._state.turn += 1
+            found = candidates(
+                ctx.snapshot, self._request(ctx, excluded), self._state.rules,
+                self._draw(ctx, site), self._policy.candidates, turn=self._state.turn,
+                reserved=self._state.given_to,
+            )  # fmt: skip
+        if blind:
+            found = self._any_of_pair(ctx, site, excluded)
+        elif hint and hint not in found and self._suits(ctx, hint, excluded):
+            found = (hint, *found[: self._policy.candidates - 1])
+        if found and self._policy.caches != "none":
+            self._node_cache.put(self._pair(ctx), found[0], self._stamp(ctx))
+        return found
+
+    def _any_of_pair(
+        self, ctx: JobContext, site: int, excluded: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        nodes = self._state.cluster.snapshot.nodes_for(self._pair(ctx))
+        if not nodes:
+            return ()
+        start = self._draw(ctx, site)(len(nodes), 0)
+        ring = (nodes[(start + k) % len(nodes)] for k in range(len(nodes)))
+        usable = (node for node in ring if self._suits(ctx, node, excluded))
+        return tuple(islice(usable, self._policy.candidates))
+
+    def _suits(self, ctx: JobContext, node_id: str, excluded: tuple[str, ...]) -> bool:
+        view = self._state.cluster.snapshot.get(node_id)
+        request = ctx.request
+        tried = self._state.utterance_nodes.get((request.session_id, request.utterance), ())
+        return (
+            view is not None
+            and view.health is Health.READY
+            and node_id not in excluded
+            and self._pair(ctx) in view.pairs
+            and (node_id not in tried or view.takes_retries)
+        )
+
+    async def _get_snapshot(self, ctx: JobContext, *, site: int) -> None:
+        if self._policy.snapshot_copy == "shared":
+            ctx.snapshot = self._state.cluster.snapshot
+            return
+        async with self._runtime.step(steps.SNAPSHOT_READ, ctx.op, site=site):
+            snapshot = self._state.cluster.snapshot
+            if self._policy.snapshot_copy == "deep":
+                async with self._runtime.step(
+                    steps.SNAPSHOT_CLONE, ctx.op, site=site, n=len(snapshot)
+                ):
+                    pass
+        ctx.snapshot = snapshot
+
+    async def _get_config(self, ctx: JobContext, *, site: int) -> None:
+        if ctx.config_known and self._policy.config_reads == "once":
+            return
+        async with self._runtime.step(steps.PHASE3_CONFIG, ctx.op, site=site):
+            ctx.config_known = True
+
+    async def _decide_pool(self, ctx: JobContext) -> None:
+        session = ctx.request.session_id
+        if self._policy.session_lock == "mutex":
+            async with self._runtime.step(steps.SESSION_RUNTIME, ctx.op, key=session):
+                decision = await self._pool_decision(ctx)
+                self._remember(ctx, decision)
+            return
+        async with self._runtime.step(steps.SESSION_RUNTIME_SHARED, ctx.op, key=session):
+            before = self._remembered(ctx)
+        decision = await self._pool_decision(ctx)
+        if decision.remembered != before:
+            async with self._runtime.step(steps.SESSION_RUNTIME_STORE, ctx.op, key=session):
+                self._remember(ctx, decision)
+        ctx.pool = decision.pool
+
+    async def _pool_decision(self, ctx: JobContext) -> PoolDecision:
+        """The costly part: find the pools of the language pair and take one."""
+        if self._policy.caches != "none":
+            async with self._runtime.step(steps.POOL_CACHE, ctx.op):
+                kept = self._pool_cache.get(self._pair(ctx), self._stamp(ctx))
+            if kept:
+                return PoolDecision(pool=kept, remembered=self._remembered(ctx), reused=True)
+        async with self._runtime.step(steps.POOL_DECIDE, ctx.op):
+            decision = self._decided(ctx)
+        if self._policy.caches != "none":
+            self._pool_cache.put(self._pair(ctx), decision.pool or "", self._stamp(ctx))
+        return decision
+
+    def _decided(self, ctx: JobContext) -> PoolDecision:
+        request, cluster = ctx.request, self._state.cluster
+        pair = self._pair(ctx)
+        language = self._state.settings.pools.flavour == "language"
+        eligible = (
+            cluster.languages.eligible(*pair)
+            if language
+            else tuple(pool.pool_id for pool in cluster.pools)
+        )
+        snapshot = ctx.snapshot or cluster.snapshot
+        return decide_pool(
+            cluster.config,
+            self._remembered(ctx),
+            pair=pair,
+            eligible=eligible,
+            tenant_id=request.tenant_id or "",
+            routing_key=request.tenant_id or request.session_id,
+            validated=self._policy.pool_affinity == "validated",
+            is_live=lambda pool: snapshot.tally(pool).ready > 0,
+        )
+
+    def _remembered(self, ctx: JobContext) -> RememberedPool | None:
+        session = self._state.sessions.get(ctx.request.session_id)
+        return session.remembered_pool if session else None
+
+    def _remember(self, ctx: JobContext, decision: PoolDecision) -> None:
+        session = self._state.sessions.get(ctx.request.session_id)
+        if session is not None:
+            session.remembered_pool = decision.remembered
+        ctx.pool = decision.pool
+
+    async def _kept_choice(self, ctx: JobContext) -> str:
+        if self._policy.caches == "none":
+            return ""
+        async with self._runtime.step(steps.NODE_CACHE, ctx.op):
+            return self._node_cache.get(self._pair(ctx), self._stamp(ctx))
+
+    def _stamp(self, ctx: JobContext) -> int:
+        if self._policy.caches == "ttl":
+            return self._runtime.now()
+        return (ctx.snapshot or self._state.cluster.snapshot).version
+
+    async def _select(
+        self, ctx: JobContext, step: Step, *, site: int, excluded: tuple[str, ...]
+    ) -> Selection:
+        assert ctx.snapshot is not None
+        if self._policy.capability_reads != "snapshot":
+            await self._read_capabilities(ctx)
+        if self._policy.selection == "index":
+            step = steps.SELECT_INDEX
+        async with self._runtime.step(step, ctx.op, site=site, n=len(ctx.snapshot)):
+            self._state.turn += 1
+            return select(
+                ctx.snapshot, self._request(ctx, excluded), self._state.rules,
+                self._draw(ctx, site), turn=self._state.turn, reserved=self._state.given_to,
+            )  # fmt: skip
+
+    async def _read_capabilities(self, ctx: JobContext) -> None:
+        """The reference asks the store about every candidate and type, one by one (W7)."""
+        if ctx.pool is None or ctx.snapshot is None:
+            return
+        store = self._state.store
+        await store.pool_members(ctx.op, ctx.pool)
+        members = ctx.snapshot.members(ctx.pool)[:REFERENCE_SAMPLE]
+        await store.read_capabilities(
+            ctx.op,
+            members,
+            types=len(self._needed_types(ctx.request)),
+            pipelined=self._policy.capability_reads == "pipelined",
+        )
+
+    def _request(self, ctx: JobContext, excluded: tuple[str, ...]) -> SelectionRequest:
+        request, state = ctx.request, self._state
+        pools: tuple[str, ...] = ()
+        if state.rules.two_level:
+            eligible = (
+                state.cluster.languages.eligible(*self._pair(ctx))
+                if state.settings.pools.flavour == "language"
+                else tuple(pool.pool_id for pool in state.cluster.pools)
+            )
+            pools = try_order(state.cluster.config, ctx.pool, eligible)
+        return SelectionRequest(
+            source=request.source_language,
+            target=request.target_language,
+            required=frozenset(self._needed_types(request)),
+            pools=pools,
+            preferred_node=request.preferred_node or "",
+            preferred_check="available" if ctx.op.phase == 2 else "full",
+            preferred_fallback=self._policy.preferred_fallback or ctx.op.phase == 1,
+            excluded=excluded,
+            tried=state.utterance_nodes.get((request.session_id, request.utterance), ()),
+            now_ns=self._runtime.now(),
+        )
+
+    def _needed_types(self, request: JobRequest) -> tuple[str, ...]:
+        return _types(request.features, self._state.rules.two_level)
+
+    def _draw(self, ctx: JobContext, site: int) -> Draw:
+        key = mix(ctx.draw_key, site)
+        return lambda bound, k: below(mix(key, k), bound)
+
+    def _pair(self, ctx: JobContext) -> tuple[str, str]:
+        return (ctx.request.source_language, ctx.request.target_language)
+
+
+@lru_cache(maxsize=256)
+def _types(features: tuple[str, ...], two_level: bool) -> tuple[str, ...]:
+    return job_needs(PIPELINE, features, two_level=two_level).types

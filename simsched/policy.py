@@ -1,0 +1,455 @@
+"""
+The policy: every what-if of the report and of the reference, as one frozen value.
+
+Both worlds read the same `Policy`. A field chooses one of a few small strategies; nothing in the
+core asks for the *name* of a policy. Each field is `per cell` (one truth for all instances: how
+the store is laid out, whether slots are counted) or `per session` (what a canary may vary).
+
+Presets are data: a preset is a base preset and the fields in which it differs. `W..`, `B..` and
+`P..` in the descriptions are the what-if switches, the faults and the proposals that the field
+stands for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from typing import Any, Final
+
+from simsched.errors import ConfigError
+
+
+def _choice(default: str, choices: str, doc: str, *, cell: bool = False) -> Any:
+    names = tuple(choices.split())
+    assert default in names
+    return field(default=default, metadata={"choices": names, "doc": doc, "cell": cell})
+
+
+def _switch(default: bool, doc: str, *, cell: bool = False) -> Any:
+    return field(default=default, metadata={"choices": (True, False), "doc": doc, "cell": cell})
+
+
+def _number(default: int, doc: str, *, cell: bool = False) -> Any:
+    return field(default=default, metadata={"choices": int, "doc": doc, "cell": cell})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How one scheduler decides; the defaults are the preset `safe`."""
+
+    # Job creation
+    snapshot_reads: str = _choice(
+        "once", "each once", "read and copy the snapshot in every callee, or once a job (P1, W2)"
+    )
+    snapshot_copy: str = _choice(
+        "shared",
+        "deep pointer shared",
+        "a read is a copy that grows with the nodes, a guarded reference, or a reference (W3)",
+    )
+    config_reads: str = _choice(
+        "once", "each once", "read the phase-3 configuration in every callee, or once a job (W21)"
+    )
+    job_scheme: str = _choice(
+        "claim",
+        "phases claim",
+        "the reference's phase 1 and phase 2, or one claim script (W5)",
+        cell=True,
+    )
+    binding_reads: str = _choice(
+        "recheck",
+        "every recheck cached",
+        "GETs of the binding: three; two, the check under the lock stays (2s); one (P2) (W4)",
+    )
+    request_guard: str = _choice(
+        "set_nx",
+        "lock set_nx",
+        "what keeps two phase-2 creations apart: lock + GET + SET, or one SET NX (W5)",
+        cell=True,
+    )
+    lock_busy: str = _choice(
+        "await_binding",
+        "fall_through reject await_binding",
+        "when the request lock stays busy (W6, B3)",
+    )
+    lock_wait_ms: int = _number(1000, "how long to try for the request lock (W6)")
+    lock_retry_ms: int = _number(50, "pause between tries for the request lock (W6)")
+    lock_ttl_ms: int = _number(1500, "lease of the request lock (W6)")
+    session_lock: str = _choice(
+        "mutex",
+        "mutex read_write",
+        "the lock around the pool decision; read_write also decides outside it (P5)",
+    )
+    caches: str = _choice(
+        "none", "none ttl versioned", "caches of pool and node choice by language pair (P6, 6s)"
+    )
+    cache_ttl_ms: int = _number(5000, "lifetime of a cached choice under caches=ttl (P6)")
+    job_key: str = _choice(
+        "before",
+        "off after before",
+        "register the job key after the job exists, or derive the job from it (B25)",
+    )
+
+    # Selection
+    selection: str = _choice(
+        "index",
+        "scan index",
+        "walk the nodes of a pool, or ask the language index for the least loaded",
+    )
+    capability_reads: str = _choice(
+        "snapshot",
+        "snapshot sequential pipelined",
+        "where a node's readiness is read: the snapshot, or the store per candidate (W7)",
+    )
+    second_selection: bool = _switch(False, "repeat an empty selection unchanged (W8)")
+    balance: str = _choice(
+        "least_jobs",
+        "least_jobs least_reserved random round_robin first two_choices",
+        "how a node is picked among the usable (W11, B15)",
+    )
+    pool_affinity: str = _choice(
+        "validated",
+        "sticky validated",
+        "keep a session's pool, with or without a look at its live nodes (W19)",
+    )
+    language_match: str = _choice(
+        "pairs", "exact_set pairs", "pools of exactly the language set, or an index by pair (B17)"
+    )
+    degraded_selectable: bool = _switch(
+        False, "offer degraded nodes that can never be reserved (B23)"
+    )
+    preferred_fallback: bool = _switch(
+        True, "choose another node when the preferred one is unusable in phase 2"
+    )
+    heed_unavailable: bool = _switch(True, "skip nodes that said MODEL_NOT_AVAILABLE lately (B18)")
+    candidates: int = _number(4, "nodes offered to one claim")
+
+    # Slots
+    slots: str = _choice(
+        "lease", "none counter lease", "how a node's slots are counted in the store", cell=True
+    )
+    phase1_reserves: bool = _switch(True, "reserve a slot in phase 1 too", cell=True)
+    heartbeat_reserved: str = _choice(
+        "keeps",
+        "resets keeps",
+        "a heartbeat overwrites the reservations, or leaves them (W12, B4)",
+        cell=True,
+    )
+    slot_release: str = _choice(
+        "fenced",
+        "counters fenced",
+        "free slots by counting down, or by the fenced completion (B21)",
+        cell=True,
+    )
+    lease_ms: int = _number(90_000, "lease of a slot", cell=True)
+
+    # Waiting and failing over
+    pending: str = _choice(
+        "queue",
+        "expire queue",
+        "a job without a node is looked at again, or only expires (W13, B8)",
+    )
+    pending_ms: int = _number(10_000, "longest wait for a node")
+    pending_max: int = _number(10_000, "most jobs that wait on one instance")
+    node_loss: str = _choice(
+        "event",
+        "timeout event",
+        "re-dispatch when a socket closes, or after the job timeout (W14, B9)",
+    )
+    ack_timeout_ms: int = _number(
+        0, "re-dispatch a job not acknowledged for this long; 0: never (W14)"
+    )
+    job_timeout_ms: int = _number(30_000, "re-dispatch a job not finished for this long")
+    failover_max: int = _number(3, "most re-dispatches of one job")
+    failover_lock: str = _choice(
+        "released",
+        "across_store released",
+        "hold the jobs lock across store calls on failover (W18)",
+    )
+    job_gc: bool = _switch(True, "forget jobs that ended (W17, B14)")
+    finalize_error: str = _choice(
+        "reset",
+        "wedge reset",
+        "after a failed finalize the session goes on, or never finalizes again (W20, B2)",
+    )
+    create_failure: str = _choice(
+        "pending",
+        "pending raise",
+        "a job without a node waits, or the creation fails (the later design's error path, B2)",
+    )
+
+    # Results
+    group_updates: str = _choice(
+        "merged", "separate merged", "one or two group writes a result (P4, W9)"
+    )
+    session_reads: str = _choice(
+        "once", "each once", "read the session once a result, or in every callee (W22)"
+    )
+    dedup: str = _choice(
+        "attempt",
+        "job attempt",
+        "recognise repeated results by job, or by job and attempt (W15, B5)",
+    )
+    dedup_recorded: str = _choice(
+        "after", "before after", "remember a result before or after it was validated (W15, B5)"
+    )
+    stale_results: str = _choice(
+        "drop", "deliver drop", "what happens to an old attempt's result (B6)"
+    )
+    result_order: str = _choice(
+        "outcome",
+        "fcfs gap_timeout outcome",
+        "order of results: as they come, strict with a timeout, strict by explicit outcome (W16)",
+    )
+    gap_ms: int = _number(10_000, "when a hole in the order is given up under gap_timeout")
+    node_failure: str = _choice(
+        "retry",
+        "report retry",
+        "a node's failed result goes to the client, or to another node first",
+    )
+    room_results: str = _choice(
+        "by_language",
+        "overwrite by_language",
+        "results of one utterance for several languages (B13)",
+    )
+    result_routing: str = _choice(
+        "session_owner",
+        "binding session_owner",
+        "what names a result's owner: the request binding (report) or the session's key (code)",
+    )
+    no_text_terminal: bool = _switch(True, "a result without text ends its job (B10)")
+
+    # Audio
+    buffer_clock: str = _choice(
+        "local",
+        "each once_stale local",
+        "reads of the buffer's clock: three; one for all (P3); one, then local now (3s) (W10)",
+    )
+    group_reads: str = _choice(
+        "merged", "separate merged", "active group and playback in one read or two (W23)"
+    )
+    group_reads_when: str = _choice(
+        "pause",
+        "always pause",
+        "look at the group on every chunk (the report) or when a pause was exceeded (the code)",
+    )
+    tts_gate: str = _choice(
+        "correct", "reference correct", "whether playback is recognised while it runs"
+    )
+    audio_clock: str = _choice(
+        "exact",
+        "estimate exact",
+        "audio duration from the packets, or the opus estimate for all bytes",
+    )
+    session_close: str = _choice(
+        "finish",
+        "drop finish",
+        "what happens to the last audio and results of a closing session (B11)",
+    )
+    first_chunk_stamp: str = _choice(
+        "utterance", "session utterance", "since when web_to_scheduler_ms counts (B12)"
+    )
+    backpressure: bool = _switch(True, "tell the client before anything is refused (B19)")
+
+    # Connections
+    stream_connection: str = _choice(
+        "own",
+        "shared own",
+        "blocking stream reads share the store's connection, or have their own (W1, B1)",
+        cell=True,
+    )
+    connections: int = _number(16, "connections to the store of one instance (W1)", cell=True)
+    remote_dispatch: str = _choice(
+        "typed",
+        "lossy typed",
+        "assignments forwarded with a false flag are lost, or not (B7)",
+        cell=True,
+    )
+    store_down: str = _choice(
+        "refuse",
+        "slow refuse",
+        "without the store: refuse at once with its code, or run into the pending timeout (B22)",
+    )
+    snapshot_guard: str = _choice(
+        "released", "nested released", "hold the snapshot guard while another is taken (B24)"
+    )
+    rerun_counters: str = _choice(
+        "cumulative",
+        "added cumulative",
+        "a node's cumulative rerun counts are added again, or taken as they are (B20)",
+    )
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            check_value(f.name, getattr(self, f.name), "policy")
+
+
+FIELDS: Final = {f.name: f for f in fields(Policy)}
+
+PER_CELL: Final = tuple(name for name, f in FIELDS.items() if f.metadata["cell"])
+"""Fields that all instances of a cell must share; a canary may differ only in the others."""
+
+
+def check_value(name: str, value: object, where: str) -> None:
+    """
+    Check one field's value.
+
+    Raises:
+        ConfigError: naming the field and the values it takes.
+    """
+    known = FIELDS.get(name)
+    if known is None:
+        near = get_close_matches(name, FIELDS, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(where, name, f"no such policy field{hint}")
+    choices = known.metadata["choices"]
+    if choices is int:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise ConfigError(where, name, f"a whole number of 0 or more, not {value!r}")
+    elif value not in choices or isinstance(value, bool) is not isinstance(choices[0], bool):
+        wanted = ", ".join(str(choice) for choice in choices)
+        raise ConfigError(where, name, f"one of {wanted}, not {value!r}")
+
+
+PUBLISHED: Final[dict[str, object]] = {
+    "snapshot_reads": "each",
+    "snapshot_copy": "deep",
+    "config_reads": "each",
+    "job_scheme": "phases",
+    "binding_reads": "every",
+    "request_guard": "lock",
+    "lock_busy": "fall_through",
+    "job_key": "after",
+    "selection": "scan",
+    "pool_affinity": "sticky",
+    "preferred_fallback": False,
+    "heed_unavailable": False,
+    "slots": "counter",
+    "phase1_reserves": False,
+    "heartbeat_reserved": "resets",
+    "slot_release": "counters",
+    "pending": "expire",
+    "node_loss": "timeout",
+    "job_gc": False,
+    "group_updates": "separate",
+    "session_reads": "each",
+    "dedup": "job",
+    "dedup_recorded": "before",
+    "stale_results": "deliver",
+    "result_order": "fcfs",
+    "node_failure": "report",
+    "result_routing": "binding",
+    "buffer_clock": "each",
+    "group_reads": "separate",
+    "group_reads_when": "always",
+    "store_down": "slow",
+}
+
+SHIPPED: Final[dict[str, object]] = {
+    **PUBLISHED,
+    "snapshot_copy": "pointer",
+    "capability_reads": "sequential",
+    "second_selection": True,
+    "phase1_reserves": True,
+    "language_match": "exact_set",
+    "degraded_selectable": True,
+    "failover_lock": "across_store",
+    "finalize_error": "wedge",
+    "room_results": "overwrite",
+    "result_routing": "session_owner",
+    "no_text_terminal": False,
+    "group_reads_when": "pause",
+    "tts_gate": "reference",
+    "audio_clock": "estimate",
+    "session_close": "drop",
+    "first_chunk_stamp": "session",
+    "backpressure": False,
+    "stream_connection": "shared",
+    "connections": 1,
+    "remote_dispatch": "lossy",
+    "snapshot_guard": "nested",
+    "rerun_counters": "added",
+}
+
+PROPOSALS: Final[dict[str, dict[str, object]]] = {
+    "1": {"snapshot_reads": "once"},
+    "2": {"binding_reads": "cached"},
+    "3": {"buffer_clock": "once_stale"},
+    "4": {"group_updates": "merged"},
+    "5": {"session_lock": "read_write"},
+    "6": {"caches": "ttl"},
+    "1s": {"snapshot_reads": "once"},
+    "2s": {"binding_reads": "recheck"},
+    "3s": {"buffer_clock": "local"},
+    "4s": {"group_updates": "merged"},
+    "5s": {"session_lock": "read_write"},
+    "6s": {"caches": "versioned"},
+}
+"""What each proposal of the report's section 5 changes, as written and (`s`) in a safe form."""
+
+STAGES: Final[dict[str, tuple[str, ...]]] = {
+    "stage1": ("1", "2"),
+    "stage2": ("1", "2", "3", "4"),
+    "stage3": ("1", "2", "3", "4", "5", "6"),
+}
+"""The report's road map (section 6), cumulative."""
+
+
+def _merged(proposals: tuple[str, ...]) -> dict[str, object]:
+    merged = dict(PUBLISHED)
+    for proposal in proposals:
+        merged |= PROPOSALS[proposal]
+    return merged
+
+
+PRESETS: Final[dict[str, Policy]] = {
+    "safe": Policy(),
+    "published": Policy(**PUBLISHED),  # type: ignore[arg-type]
+    "shipped": Policy(**SHIPPED),  # type: ignore[arg-type]
+    **{
+        f"published+{name}": Policy(**_merged((name,)))  # type: ignore[arg-type]
+        for name in PROPOSALS
+    },
+    **{
+        stage: Policy(**_merged(proposals))  # type: ignore[arg-type]
+        for stage, proposals in STAGES.items()
+    },
+}
+
+
+def parse_policy(text: str, where: str = "policy") -> Policy:
+    """
+    Read a policy as people write it: a preset, then changes: `safe,group_updates=separate`.
+
+    Raises:
+        ConfigError: an unknown preset or field, or a value the field does not take.
+    """
+    preset, *changes = (part.strip() for part in text.split(","))
+    if preset not in PRESETS:
+        near = get_close_matches(preset, PRESETS, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(where, preset, f"no such policy{hint} (simsched policy list shows them)")
+    overrides: dict[str, object] = {}
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise ConfigError(where, change, "a change is written field=value")
+        overrides[name.strip()] = _typed(name.strip(), value.strip(), where)
+    return replace(PRESETS[preset], **overrides)  # type: ignore[arg-type]
+
+
+def _typed(name: str, text: str, where: str) -> object:
+    known = FIELDS.get(name)
+    choices = known.metadata["choices"] if known else ()
+    value: object = text
+    if choices is int and text.isdigit():
+        value = int(text)
+    elif choices == (True, False):
+        value = {"true": True, "false": False}.get(text.lower(), text)
+    check_value(name, value, where)
+    return value
+
+
+def differences(one: Policy, other: Policy) -> dict[str, tuple[object, object]]:
+    """The fields in which two policies differ, in the order of the catalogue."""
+    pairs = {name: (getattr(one, name), getattr(other, name)) for name in FIELDS}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

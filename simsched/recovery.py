@@ -1,0 +1,276 @@
+"""
+What keeps jobs moving when the straight path ends: waiting, timing out, failing over, cancelling.
+
+The reference looks once a second (domain 8.5): a job without a node for too long fails, a job
+without a result for too long goes to another node. The safe design acts on events: a freed slot
+serves the first in line, a closed socket re-dispatches its jobs, each wait has its own deadline;
+the scan stays as a backstop.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simsched import steps
+from simsched.chance import key_of
+from simsched.delivery import Delivery
+from simsched.inbox import DispatchToNode
+from simsched.jobs import Job, JobStatus
+from simsched.messages import JobCancel
+from simsched.state import PENDING_RETRY_NS, InstanceState, Session
+from simsched.telemetry import JobAssigned, Operation, OpKind, Outcome
+from simsched.units import MS
+
+if TYPE_CHECKING:
+    from simsched.dispatch import JobDispatcher
+
+
+class Recovery:
+    """The background work of one instance on its jobs."""
+
+    def __init__(self, state: InstanceState, dispatcher: JobDispatcher, delivery: Delivery) -> None:
+        self._state = state
+        self._dispatcher = dispatcher
+        self._delivery = delivery
+        self._runtime = state.runtime
+        self._policy = state.policy
+        self._store = state.store
+        self._entity = key_of("instance", state.runtime.instance_id)
+        self._rounds = 0
+        self._deadlines = state.runtime.timer(self._deadline_passed)
+        self._pumping = False
+        self._order_watch: dict[str, None] = {}
+
+    def _background(self) -> Operation:
+        self._rounds += 1
+        return self._runtime.begin(OpKind.BACKGROUND, self._entity, self._rounds)
+
+    # The queue of waiting jobs
+
+    def waits(self, job: Job) -> None:
+        """A job was put in line: see to its deadline."""
+        self._arm()
+        assert job.deadline_ns > 0
+
+    def _arm(self) -> None:
+        earliest = self._state.pending.earliest_deadline()
+        if earliest is None:
+            self._deadlines.cancel()
+            return
+        if self._state.settings.shared:
+            earliest = min(earliest, self._runtime.now() + PENDING_RETRY_NS)
+        self._deadlines.set(earliest)
+
+    def _deadline_passed(self) -> None:
+        self._runtime.start(self._look_at_waiting(), name="pending")
+
+    async def _look_at_waiting(self) -> None:
+        now = self._runtime.now()
+        for pair, job in self._state.pending.due(now):
+            if self._state.pending.remove(pair, job):
+                await self._dispatcher.refuse(job, "PENDING_TIMEOUT")
+        if self._state.settings.shared and len(self._state.pending):
+            await self.pump(blind=True)
+        self._arm()
+
+    async def slot_freed(self, node_id: str) -> None:
+        """A node has a free slot: the first in line that it suits may have it."""
+        if len(self._state.pending):
+            await self.pump(hint=node_id, most=1)
+            self._arm()
+
+    async def pump(self, *, hint: str = "", most: int = 0, blind: bool = False) -> None:
+        """Give free slots to waiting jobs, first come first served within a language pair."""
+        if self._pumping:
+            return
+        self._pumping = True
+        served = 0
+        try:
+            for pair in self._state.pending.pairs():
+                while not most or served < most:
+                    job = self._state.pending.head(pair)
+                    if job is None or not await self._serve(pair, job, hint=hint, blind=blind):
+                        break
+                    served += 1
+        finally:
+            self._pumping = False
+
+    async def _serve(self, pair: tuple[str, str], job: Job, *, hint: str, blind: bool) -> bool:
+        op = self._background()
+        ctx = self._dispatcher.context(op, job)
+        site = self._rounds
+        claim = await self._dispatcher.claims.claim(ctx, job, site=site, hint=hint, blind=blind)
+        self._runtime.end(op, Outcome.DONE if claim.verdict == "CLAIMED" else Outcome.NOTHING)
+        if claim.verdict == "FULL":
+            return False
+        self._state.pending.remove(pair, job)
+        if job.ended:
+            await self._give_back_late(job)
+        elif claim.verdict == "CLAIMED":
+            self._assigned(job)
+            await self._dispatcher.dispatch(job)
+        return True
+
+    async def _give_back_late(self, job: Job) -> None:
+        """The job ended (cancelled, out of time) while its claim was under way."""
+        op = self._background()
+        await self._dispatcher.give_back(op, job)
+        self._runtime.end(op, Outcome.REFUSED)
+
+    def _assigned(self, job: Job) -> None:
+        self._state.emit(
+            JobAssigned(
+                at_ns=self._runtime.now(), instance=self._runtime.instance_id, job=job.job_id,
+                node=job.node_id, attempt=job.attempt,
+            )
+        )  # fmt: skip
+
+    # Failing over
+
+    async def node_lost(self, node_id: str) -> None:
+        """A node's socket closed: its jobs go elsewhere at once, if the policy acts on it (W14)."""
+        held = list(self._state.node_jobs.get(node_id, ()))
+        if self._policy.node_loss != "event":
+            return
+        op = self._background()
+        await self._store.node_gone(op, node_id)
+        self._runtime.end(op)
+        for job_id in held:
+            job = self._state.book.get(job_id)
+            if job is not None and not job.ended and job.node_id == node_id:
+                job.reserved = False
+                await self.retry_elsewhere(job, "WS_DISCONNECTED")
+
+    async def retry_elsewhere(self, job: Job, reason: str) -> None:
+        """Another node for the job, or the queue, or the end of its tries."""
+        if job.failovers >= self._policy.failover_max:
+            await self._dispatcher.refuse(job, reason if job.attempt else "NO_AVAILABLE_NODE")
+            return
+        job.failovers += 1
+        if self._policy.job_scheme == "phases":
+            await self._fail_over(job)
+            return
+        if job.reserved:
+            op = self._background()
+            await self._dispatcher.give_back(op, job)
+            self._runtime.end(op)
+        if not await self._dispatcher.reclaim(job):
+            await self._line_up_again(job)
+
+    async def _line_up_again(self, job: Job) -> None:
+        pair = (job.request.source_language, job.request.target_language)
+        if job.ended:
+            return
+        if self._state.pending.full:
+            await self._dispatcher.refuse(job, "QUEUE_FULL")
+            return
+        job.move(JobStatus.PENDING)
+        job.dispatched = False
+        job.deadline_ns = self._runtime.now() + self._policy.pending_ms * MS
+        self._state.pending.push(pair, job)
+        self.waits(job)
+
+    async def _fail_over(self, job: Job) -> None:
+        """The reference's failover: another node, one more attempt (domain 4.8, 8.5)."""
+        op = self._background()
+        old_node = job.node_id
+        self._dispatcher.forget_node(job)
+        await self._dispatcher.give_back(op, job)
+        ctx = self._dispatcher.context(op, job)
+        await self._dispatcher.placement.learn(ctx, site=20 + job.attempt)
+        chosen = await self._dispatcher.placement.choose(
+            ctx, steps.SELECT_AGAIN, site=20 + job.attempt, excluded=(old_node,)
+        )
+        node = chosen.node_id or ""
+        reserves = bool(node) and self._state.settings.shared and self._policy.slots == "counter"
+        if reserves:
+            refusal = await self._store.reserve(op, job.job_id, job.attempt + 1, node, site=20)
+            node = node if refusal == "OK" else ""
+        self._runtime.end(op, Outcome.DONE if node else Outcome.FAILED)
+        if not node:
+            await self._dispatcher.refuse(job, "JOB_TIMEOUT")
+            return
+        if job.ended:
+            return
+        job.assign(node, job.attempt + 1, reserved=reserves)
+        self._assigned(job)
+        await self._dispatcher.dispatch(job)
+
+    # The scan
+
+    async def run(self) -> None:
+        """Look at all jobs once per period, for as long as the instance lives."""
+        while True:
+            await self._runtime.sleep(self._state.settings.scan_ns)
+            op = self._background()
+            async with self._runtime.step(steps.TIMEOUT_SCAN, op, n=len(self._state.book.jobs)):
+                overdue = [job for job in self._state.book.jobs.values() if self._overdue(job)]
+            self._runtime.end(op)
+            for job in overdue:
+                await self._time_out(job)
+            self._sweep_orders()
+
+    def _overdue(self, job: Job) -> bool:
+        now = self._runtime.now()
+        if job.ended and job.status is not JobStatus.COMPLETED_NO_TEXT:
+            return False
+        if not job.dispatched:
+            waits = job.deadline_ns or job.created_ns + self._policy.pending_ms * MS
+            return now > waits and not job.deadline_ns
+        limit = self._policy.job_timeout_ms
+        if self._policy.ack_timeout_ms and not job.accepted_ns:
+            limit = min(limit, self._policy.ack_timeout_ms)
+        return now - job.dispatched_ns > limit * MS
+
+    async def _time_out(self, job: Job) -> None:
+        if not job.dispatched:
+            await self._dispatcher.refuse(job, "PENDING_TIMEOUT")
+            return
+        self.send_cancel(job, "job_timeout")
+        if job.failovers >= self._policy.failover_max:
+            await self._dispatcher.refuse(job, "JOB_TIMEOUT")
+            return
+        await self.retry_elsewhere(job, "JOB_TIMEOUT")
+
+    # Cancelling
+
+    def send_cancel(self, job: Job, reason: str) -> None:
+        """Tell the job's node, wherever it is connected, that nobody waits any more."""
+        message = JobCancel(job_id=job.job_id, trace_id=job.request.trace_id, reason=reason)
+        if self._runtime.links.to_node(job.node_id, message) or not self._state.settings.shared:
+            return
+        self._runtime.start(self._cancel_remotely(job.node_id, message), name="cancel")
+
+    async def _cancel_remotely(self, node_id: str, message: JobCancel) -> None:
+        op = self._background()
+        home = await self._store.owner_of(op, "node", node_id)
+        if home and home != self._runtime.instance_id:
+            event = DispatchToNode(node_id=node_id, message=message)
+            await self._runtime.links.to_instance(steps.INBOX_APPEND, op, home, event)
+        self._runtime.end(op)
+
+    async def cancel(self, job: Job, reason: str) -> None:
+        """End a job that is not wanted any more and free what it holds."""
+        pair = (job.request.source_language, job.request.target_language)
+        self._state.pending.remove(pair, job)
+        job.cancelled = True
+        if job.dispatched:
+            self.send_cancel(job, reason)
+        await self._dispatcher.refuse(job, "CANCELLED")
+
+    # Order
+
+    def watch_order(self, session: Session) -> None:
+        """A session's results may be held back: the scan will look again."""
+        if session.results.next_deadline_ns() is not None:
+            self._order_watch[session.session_id] = None
+
+    def _sweep_orders(self) -> None:
+        for session_id in list(self._order_watch):
+            session = self._state.sessions.get(session_id)
+            if session is None:
+                del self._order_watch[session_id]
+                continue
+            self._delivery.send(self._delivery.sweep(session))
+            if session.results.next_deadline_ns() is None:
+                del self._order_watch[session_id]

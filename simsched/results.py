@@ -1,0 +1,374 @@
+"""
+`handle_job_result`: what happens when a node has answered, in the report's order.
+
+Deduplication, forwarding to the owner's instance, state and attempt checks, job operations, group,
+UI events, timings, result queue, delivery (report 2.1). Policy fields decide what counts as a
+repeat, who owns a result, how the job's end is recorded in the store, and what becomes of an old
+attempt's answer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simsched import steps
+from simsched.chance import key_of
+from simsched.delivery import Answer, Delivery
+from simsched.inbox import ForwardResult
+from simsched.jobs import Job, JobStatus
+from simsched.messages import (
+    JobResult,
+    MissingResult,
+    MissReason,
+    NetworkTimings,
+    ServiceTimings,
+    TranslationResult,
+    UiEventType,
+)
+from simsched.state import DEDUP_WINDOW_NS, InstanceState
+from simsched.telemetry import (
+    Operation,
+    OpKind,
+    Outcome,
+    ResultAccepted,
+    ResultReceived,
+    ResultSuppressed,
+    SlotFreed,
+)
+
+if TYPE_CHECKING:
+    from simsched.dispatch import JobDispatcher
+    from simsched.recovery import Recovery
+
+NO_TEXT_REASONS = frozenset({"NO_TEXT_ASSIGNED", "ASR_EMPTY"})
+
+
+class ResultHandler:
+    """Processes the results that reach one instance."""
+
+    def __init__(
+        self,
+        state: InstanceState,
+        dispatcher: JobDispatcher,
+        delivery: Delivery,
+        recovery: Recovery,
+    ) -> None:
+        self._state = state
+        self._dispatcher = dispatcher
+        self._delivery = delivery
+        self._recovery = recovery
+        self._runtime = state.runtime
+        self._policy = state.policy
+        self._store = state.store
+
+    async def handle(self, result: JobResult, *, forwarded: bool = False) -> None:
+        """Process one result; its latency is the report's metric of proposal 4."""
+        session = self._state.sessions.get(result.session_id)
+        entity = session.key if session else key_of("session", result.session_id)
+        op = self._runtime.begin(
+            OpKind.JOB_RESULT, entity, result.utterance_index * 8 + result.attempt_id,
+            result.session_id,
+        )  # fmt: skip
+        op.phase = 2 if self._state.settings.shared else 1
+        if not forwarded:
+            self._state.emit(
+                ResultReceived(
+                    at_ns=self._runtime.now(), instance=self._runtime.instance_id,
+                    job=result.job_id, session=result.session_id, node=result.node_id,
+                    attempt=result.attempt_id, success=result.success,
+                )
+            )  # fmt: skip
+        outcome, freed = await self._process(op, result, forwarded=forwarded)
+        self._runtime.end(op, outcome)
+        if freed:
+            await self._recovery.slot_freed(result.node_id)
+
+    async def _process(
+        self, op: Operation, result: JobResult, *, forwarded: bool
+    ) -> tuple[Outcome, bool]:
+        if not await self._is_new(op, result):
+            self._suppress(result, None, "duplicate")
+            return Outcome.NOTHING, False
+        if not forwarded and await self._forward(op, result):
+            return Outcome.FORWARDED, False
+        async with self._runtime.step(steps.JOBS_READ, op):
+            job = self._state.book.get(result.job_id)
+            why_not = self._refusal(job, result)
+        if why_not:
+            self._suppress(result, job, why_not)
+            if self._policy.stale_results == "drop":
+                return Outcome.REFUSED, False
+            await self._answer(op, result, job)
+            return Outcome.DONE, False
+        assert job is not None
+        if not await self._close_in_store(op, job, result):
+            self._suppress(result, job, "store_refused")
+            return Outcome.REFUSED, True
+        self._note_seen(result)
+        self._accepted(job, result)
+        if not result.success:
+            await self._failed(op, job, result)
+            return Outcome.FAILED, True
+        async with self._runtime.step(steps.JOBS_WRITE, op):
+            pass
+        await self._answer(op, result, job)
+        no_text = result.extra is not None and result.extra.reason in NO_TEXT_REASONS
+        hidden = no_text and not self._policy.no_text_terminal
+        status = JobStatus.COMPLETED_NO_TEXT if hidden else JobStatus.COMPLETED
+        self._dispatcher.end(job, status)
+        return Outcome.DONE, True
+
+    # Is it new, is it ours, is it current?
+
+    def _seen_key(self, result: JobResult) -> tuple[str, str, int]:
+        attempt = result.attempt_id if self._policy.dedup == "attempt" else 0
+        return (result.session_id, result.job_id, attempt)
+
+    async def _is_new(self, op: Operation, result: JobResult) -> bool:
+        async with self._runtime.step(steps.DEDUP, op):
+            now = self._runtime.now()
+            seen = self._state.seen_results
+            while seen:
+                oldest = next(iter(seen))
+                if now - seen[oldest] <= DEDUP_WINDOW_NS:
+                    break
+                del seen[oldest]
+            if self._seen_key(result) in seen:
+                return False
+            if self._policy.dedup_recorded == "before":
+                self._note_seen(result)
+            return True
+
+    def _note_seen(self, result: JobResult) -> None:
+        self._state.seen_results.setdefault(self._seen_key(result), self._runtime.now())
+
+    async def _forward(self, op: Operation, result: JobResult) -> bool:
+        """Hand the result to the instance that owns its session, if that is another."""
+        if not self._state.settings.shared:
+            return False
+        if self._policy.result_routing == "binding":
+            request = self._request_of(result)
+            found = await self._store.get_binding(op, request, site=6)
+            owner = found.owner if found else ""
+            if result.session_id in self._state.sessions:
+                return False
+        elif result.session_id in self._state.sessions:
+            return False
+        else:
+            owner = await self._store.owner_of(op, "session", result.session_id)
+        if owner in ("", self._runtime.instance_id):
+            return False
+        event = ForwardResult(message=result)
+        return await self._runtime.links.to_instance(steps.INBOX_APPEND, op, owner, event)
+
+    def _request_of(self, result: JobResult) -> str:
+        """The request that a result answers; a node sends back what it was given."""
+        job = self._state.book.get(result.job_id)
+        if job is not None:
+            return job.request.request_id
+        return self._state.passed_on.pop(result.job_id, result.job_id)
+
+    def _refusal(self, job: Job | None, result: JobResult) -> str:
+        if job is None:
+            return "unknown_job"
+        if job.ended:
+            return "terminal"
+        if job.attempt != result.attempt_id or job.node_id != result.node_id:
+            return "stale_attempt"
+        return ""
+
+    def _suppress(self, result: JobResult, job: Job | None, reason: str) -> None:
+        self._state.emit(
+            ResultSuppressed(
+                at_ns=self._runtime.now(), instance=self._runtime.instance_id,
+                job=result.job_id, session=result.session_id, attempt=result.attempt_id,
+                current_attempt=job.attempt if job else 0, reason=reason,
+            )
+        )  # fmt: skip
+
+    def _accepted(self, job: Job, result: JobResult) -> None:
+        self._state.emit(
+            ResultAccepted(
+                at_ns=self._runtime.now(), instance=self._runtime.instance_id,
+                job=job.job_id, session=result.session_id, attempt=result.attempt_id,
+                current_attempt=job.attempt,
+            )
+        )  # fmt: skip
+
+    # The job's end in the store
+
+    async def _close_in_store(self, op: Operation, job: Job, result: JobResult) -> bool:
+        """Free the slot and record the end; False: the store knows better."""
+        if self._policy.job_scheme == "claim":
+            status = "completed" if result.success else "failed"
+            if not result.success and self._may_retry(job):
+                await self._dispatcher.give_back(op, job)
+                return True
+            verdict = await self._store.complete(
+                op, job.job_id, job.job_id, attempt=job.attempt, node=job.node_id,
+                status=status,
+            )  # fmt: skip
+            job.reserved = False
+            self._slot_freed(job)
+            return verdict == "ACCEPTED"
+        if self._state.settings.shared:
+            await self._store.release(op, job.job_id, job.attempt, job.node_id)
+            await self._store.dec_running(op, job.node_id)
+            for site, move in enumerate(("finish", "release")):
+                await self._store.move_fsm(
+                    op, move, job.job_id, job.node_id, job.attempt, site=10 + site
+                )
+        if job.reserved:
+            job.reserved = False
+            self._slot_freed(job)
+        return True
+
+    def _slot_freed(self, job: Job) -> None:
+        if self._policy.slots == "lease":
+            self._state.cluster.observe_load(job.node_id, change=-1)
+        self._state.emit(
+            SlotFreed(
+                at_ns=self._runtime.now(), instance=self._runtime.instance_id, node=job.node_id,
+                job=job.job_id, attempt=job.attempt,
+            )
+        )  # fmt: skip
+
+    def _may_retry(self, job: Job) -> bool:
+        return self._policy.node_failure == "retry" and job.failovers < self._policy.failover_max
+
+    async def _failed(self, op: Operation, job: Job, result: JobResult) -> None:
+        """A node could not do it: try another, or tell the client."""
+        code = result.error.code if result.error else "PROCESSING_ERROR"
+        if code == "MODEL_NOT_AVAILABLE":
+            self._state.cluster.mark_unavailable(
+                result.node_id, _detail(result, "service_id"), "", self._runtime.now()
+            )
+        if self._may_retry(job):
+            await self._recovery.retry_elsewhere(job, code)
+            return
+        async with self._runtime.step(steps.JOBS_WRITE, op):
+            pass
+        self._dispatcher.end(job, JobStatus.FAILED, code)
+        self._dispatcher.tell_error(job, code)
+
+    # What the client gets
+
+    async def _answer(self, op: Operation, result: JobResult, job: Job | None) -> None:
+        group_id, part = await self._group(op, result)
+        await self._session(op, site=1)
+        self._tell_progress(result, job)
+        async with self._runtime.step(steps.RESULT_METRICS, op):
+            message = self._message(result, job, group_id, part)
+        request = job.request if job else None
+        answer = Answer(
+            session_id=result.session_id,
+            utterance=result.utterance_index,
+            language=request.target_language if request else "",
+            job_id=result.job_id,
+            outcome="missing_result"
+            if isinstance(message, MissingResult)
+            else "translation_result",
+            reason=message.reason if isinstance(message, MissingResult) else "",
+            message=message,
+            targets=request.targets if request else (),
+        )
+        owner = self._state.sessions.get(result.session_id)
+        async with self._runtime.step(steps.RESULT_QUEUE, op):
+            released = self._delivery.queue(owner, answer) if owner else []
+        if self._policy.session_reads == "each":
+            await self._session(op, site=2)
+        self._delivery.send(released)
+        if owner is not None:
+            self._recovery.watch_order(owner)
+
+    async def _session(self, op: Operation, *, site: int) -> None:
+        async with self._runtime.step(steps.GET_SESSION, op, site=site):
+            return
+
+    async def _group(self, op: Operation, result: JobResult) -> tuple[str | None, int | None]:
+        """Put the sentence into its group, in two writes or in one (P4, W9)."""
+        if result.text_asr is None and result.text_translated is None:
+            return None, None
+        groups, now_ms = self._state.groups, self._runtime.now_ms()
+        text = result.text_asr or ""
+        where = (result.session_id, result.trace_id, result.utterance_index, text)
+        if self._policy.group_updates == "merged":
+            async with self._runtime.step(steps.ON_RESULT_MERGED, op):
+                placed = groups.on_result(*where, result.text_translated, None, now_ms)
+            return placed.group_id, placed.part_index
+        async with self._runtime.step(steps.ON_ASR_FINAL, op):
+            placed = groups.on_asr_final(*where, now_ms)
+        async with self._runtime.step(steps.ON_NMT_DONE, op):
+            groups.on_nmt_done(placed.group_id, placed.part_index, result.text_translated, None)
+        return placed.group_id, placed.part_index
+
+    def _tell_progress(self, result: JobResult, job: Job | None) -> None:
+        elapsed = (self._runtime.now() - job.created_ns) // 1_000_000 if job else None
+        told = (
+            (UiEventType.ASR_FINAL, result.text_asr),
+            (UiEventType.NMT_DONE, result.text_translated),
+        )
+        for event, text in told:
+            if text:
+                self._delivery.ui_event(
+                    result.session_id, result.job_id, result.utterance_index, result.trace_id,
+                    event, elapsed_ms=elapsed,
+                )  # fmt: skip
+
+    def _message(
+        self, result: JobResult, job: Job | None, group_id: str | None, part: int | None
+    ) -> TranslationResult | MissingResult:
+        now_ms = self._runtime.now_ms()
+        if not (result.text_asr or result.text_translated or result.tts_audio):
+            return MissingResult(
+                session_id=result.session_id, utterance_index=result.utterance_index,
+                reason=MissReason.SILENCE_DETECTED, created_at_ms=now_ms,
+                trace_id=result.trace_id,
+            )  # fmt: skip
+        return TranslationResult(
+            session_id=result.session_id,
+            utterance_index=result.utterance_index,
+            job_id=result.job_id,
+            text_asr=result.text_asr or "",
+            text_translated=result.text_translated or "",
+            tts_audio=result.tts_audio or b"",
+            tts_format=result.tts_format or "pcm16",
+            trace_id=result.trace_id,
+            scheduler_sent_at_ms=now_ms,
+            extra=result.extra,
+            group_id=group_id,
+            part_index=part,
+            service_timings=_service_timings(result),
+            network_timings=self._network_timings(result, job, now_ms),
+            asr_quality_level=result.asr_quality_level,
+            reason_codes=result.reason_codes,
+            quality_score=result.quality_score,
+            rerun_count=result.rerun_count,
+            segments_meta=result.segments_meta,
+        )
+
+    def _network_timings(
+        self, result: JobResult, job: Job | None, now_ms: int
+    ) -> NetworkTimings | None:
+        if job is None or not job.dispatched_ns:
+            return None
+        done_ms = result.node_completed_at_ms
+        return NetworkTimings(
+            web_to_scheduler_ms=max(0, (job.created_ns - job.request.cut_ns) // 1_000_000),
+            scheduler_to_node_ms=max(0, (job.dispatched_ns - job.created_ns) // 1_000_000),
+            node_to_scheduler_ms=max(0, now_ms - done_ms) if done_ms else None,
+        )
+
+
+def _service_timings(result: JobResult) -> ServiceTimings | None:
+    if result.extra is not None and result.extra.service_timings is not None:
+        return result.extra.service_timings
+    if result.processing_time_ms is None:
+        return None
+    return ServiceTimings(total_ms=result.processing_time_ms)
+
+
+def _detail(result: JobResult, name: str) -> str:
+    details = result.error.details if result.error else None
+    value = details.get(name) if isinstance(details, dict) else None
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,328 @@
+"""
+`SessionActor`: from chunks to utterances, one event of a session at a time.
+
+One task per session takes events from its mailbox strictly one after another, so the hangover of a
+cut delays the session's own later chunks and nobody else's. What to cut and when is decided by the
+tables of `segmentation`; this shell reads clocks under their locks, waits, and hands audio over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from simsched import steps
+from simsched.audio import AudioBuffer, actual_format, duration_ns, estimated_duration_ns
+from simsched.delivery import Delivery
+from simsched.errors import StoreUnavailable
+from simsched.jobs import Job, JobRequest, request_id
+from simsched.segmentation import (
+    ClockReading,
+    ClockView,
+    CutRule,
+    FinalizeError,
+    Segmenter,
+    Trigger,
+    clock_view,
+    cut_reason,
+    cut_rules,
+    suppressed_by_playback,
+    timeout_due,
+    timer_deadline_ns,
+)
+from simsched.state import InstanceState, Session
+from simsched.telemetry import Operation, OpKind, Outcome, UtteranceCut, UtteranceEmpty
+
+if TYPE_CHECKING:
+    from simsched.dispatch import JobDispatcher
+
+INBOX_MAX: Final = 200
+"""Events of one session that may wait; audio beyond it is refused with a word (domain 2.7)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkReceived:
+    """A piece of audio as it reached the server."""
+
+    payload: bytes
+    is_final: bool
+    received_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceTimedOut:
+    """The pause timer ran out; `base_ns` is the clock it remembered."""
+
+    base_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlaybackMoved:
+    """Playback started or ended: silence counts from now."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSession:
+    """The client said goodbye."""
+
+
+SessionEvent = ChunkReceived | SilenceTimedOut | PlaybackMoved | CloseSession
+
+
+class SessionActor:
+    """The single consumer of one session's events."""
+
+    def __init__(
+        self,
+        state: InstanceState,
+        session: Session,
+        dispatcher: JobDispatcher,
+        delivery: Delivery,
+        on_jobs: Callable[[list[Job]], None],
+    ) -> None:
+        self._state = state
+        self._session = session
+        self._dispatcher = dispatcher
+        self._delivery = delivery
+        self._on_jobs = on_jobs
+        self._runtime = state.runtime
+        self._policy = state.policy
+        self._settings = state.settings.segmentation
+        self._rules = cut_rules(self._settings)
+        self._reading = ClockReading(state.policy.buffer_clock)
+        self._duration = (
+            estimated_duration_ns if state.policy.audio_clock == "estimate" else _exact_duration_ns
+        )
+        self._inbox = state.runtime.mailbox()
+        self._timer = state.runtime.timer(self._timer_fired)
+        self._timer_base: int | None = None
+        self._last_gap_ns = 0
+        self.buffer = AudioBuffer()
+        self.segmenter = Segmenter(FinalizeError(state.policy.finalize_error))
+        self._handlers: dict[type, Callable[..., Awaitable[None]]] = {
+            ChunkReceived: self.handle_audio_chunk,
+            SilenceTimedOut: self._silence_timed_out,
+            PlaybackMoved: self._playback_moved,
+        }
+
+    def post(self, event: SessionEvent) -> bool:
+        """Line an event up; False if the session is too far behind to take more audio."""
+        if len(self._inbox) >= INBOX_MAX and isinstance(event, ChunkReceived):
+            return False
+        self._inbox.put(event)
+        return True
+
+    async def run(self) -> None:
+        """Handle events until the session closes."""
+        while True:
+            event = await self._inbox.get()
+            if isinstance(event, CloseSession):
+                await self._close()
+                return
+            await self._handlers[type(event)](event)
+
+    # A chunk
+
+    async def handle_audio_chunk(self, chunk: ChunkReceived) -> None:
+        """One chunk, in the report's order (its section 3.1; domain 2.3)."""
+        session, segmenter = self._session, self.segmenter
+        session.op_count += 1
+        op = self._runtime.begin(
+            OpKind.AUDIO_CHUNK, session.key, session.op_count, session.session_id
+        )
+        index = segmenter.index_for_chunk()
+        async with self._runtime.step(steps.GET_SESSION, op):
+            audio_ns = self._duration(session.audio_format, chunk.payload)
+        async with self._runtime.step(steps.ADD_CHUNK, op, key=session.session_id):
+            held = self.buffer.add(index, chunk.payload, chunk.received_ns)
+        segmenter.chunk(audio_ns)
+        session.audio_bytes_in += len(chunk.payload)
+        paused, view = False, ClockView(None, None)
+        if chunk.payload:
+            paused, view = await self._read_clock(op, chunk)
+            paused = await self._unless_playing(op, paused=paused)
+        self._last_gap_ns = view.gap_ns or 0
+        self._runtime.end(op)
+        reason = cut_reason(
+            self._settings,
+            is_final=chunk.is_final,
+            pause_exceeded=paused,
+            accumulated_ns=segmenter.accumulated_ns,
+            buffered_bytes=held,
+        )
+        if segmenter.in_flight is not None:
+            return
+        if reason is not None:
+            await self.try_finalize(reason)
+        elif chunk.payload:
+            self._arm_timer(view.timer_base_ns)
+
+    async def _read_clock(self, op: Operation, chunk: ChunkReceived) -> tuple[bool, ClockView]:
+        """The reads around recording a chunk: three, or one (P3, W10)."""
+        key = self._session.session_id
+        async with self._runtime.step(steps.LAST_CHUNK_AT, op, site=1, key=key):
+            old = self.buffer.last_chunk_at
+        async with self._runtime.step(steps.RECORD_CHUNK, op, key=key):
+            paused = self.buffer.record_chunk(chunk.received_ns, self._settings.pause_ns)
+        new = chunk.received_ns
+        if self._reading is ClockReading.EACH:
+            async with self._runtime.step(steps.LAST_CHUNK_AT, op, site=2, key=key):
+                new = self.buffer.last_chunk_at or chunk.received_ns
+        return paused, clock_view(self._reading, old, new, chunk.received_ns)
+
+    async def _unless_playing(self, op: Operation, *, paused: bool) -> bool:
+        """Whether the pause counts although translated speech may be playing."""
+        if self._policy.group_reads_when == "pause" and not paused:
+            return False
+        session = self._session.session_id
+        if self._policy.group_reads == "merged":
+            async with self._runtime.step(steps.ACTIVE_GROUP_AND_TTS, op):
+                group, playing = self._state.groups.active_and_playing(
+                    session, self._runtime.now_ms()
+                )
+        else:
+            async with self._runtime.step(steps.ACTIVE_GROUP, op):
+                group = self._state.groups.active_group(session)
+            async with self._runtime.step(steps.TTS_PLAYING, op):
+                playing = group is not None and self._state.groups.is_tts_playing(
+                    group, self._runtime.now_ms()
+                )
+        if self._reading is ClockReading.EACH:
+            async with self._runtime.step(steps.LAST_CHUNK_AT, op, site=3, key=session):
+                pass
+        gated = suppressed_by_playback(pause_exceeded=paused, group_id=group, playing=playing)
+        return paused and not gated
+
+    # Time
+
+    def _arm_timer(self, base_ns: int | None) -> None:
+        deadline = timer_deadline_ns(self._settings, self._runtime.now())
+        if base_ns is None or deadline is None:
+            return
+        self._timer_base = base_ns
+        self._timer.set(deadline)
+
+    def _timer_fired(self) -> None:
+        base = self._timer_base
+        if base is not None and timeout_due(base, self.buffer.last_chunk_at):
+            self._inbox.put(SilenceTimedOut(base))
+
+    async def _silence_timed_out(self, event: SilenceTimedOut) -> None:
+        if timeout_due(event.base_ns, self.buffer.last_chunk_at):
+            await self.try_finalize(Trigger.TIMEOUT)
+
+    async def _playback_moved(self, _event: PlaybackMoved) -> None:
+        now = self._runtime.now()
+        self.buffer.touch(now)
+        self._arm_timer(now)
+
+    # A cut
+
+    async def try_finalize(self, trigger: Trigger) -> None:
+        """Cut the current utterance, after its hangover, unless a cut is in flight."""
+        index = self.segmenter.index
+        if not self.segmenter.begin(index):
+            return
+        rule = self._rules[trigger]
+        op = self._runtime.begin(
+            OpKind.FINALIZE, self._session.key, index, self._session.session_id
+        )
+        if rule.hangover_ns:
+            async with self._runtime.step(steps.HANGOVER, op):
+                await self._runtime.sleep(rule.hangover_ns)
+        try:
+            made = await self.do_finalize(op, trigger, rule, index)
+        except StoreUnavailable:
+            self.segmenter.failed()
+            self._runtime.end(op, Outcome.FAILED)
+            self._delivery.refuse_utterance(self._session, index, "SCHEDULER_DEPENDENCY_DOWN")
+            return
+        if made:
+            self.segmenter.done()
+            self._session.utterance_index = self.segmenter.index
+        else:
+            self.segmenter.empty()
+        self._runtime.end(op, Outcome.DONE if made else Outcome.NOTHING)
+
+    async def do_finalize(self, op: Operation, trigger: Trigger, rule: CutRule, index: int) -> bool:
+        """Take the audio and make its jobs; False if there was none."""
+        session = self._session
+        async with self._runtime.step(steps.GET_SESSION, op):
+            pass
+        async with self._runtime.step(steps.TAKE_COMBINED, op, key=session.session_id):
+            first_ns = self.buffer.first_at(index) or 0
+            last_ns = self.buffer.last_at(index) or 0
+            audio = self.buffer.take(index)
+        now = self._runtime.now()
+        if not audio:
+            self._state.emit(
+                UtteranceEmpty(
+                    at_ns=now, instance=self._runtime.instance_id, session=session.session_id,
+                    utterance=index, reason=trigger,
+                )
+            )  # fmt: skip
+            return False
+        audio_ms = self._duration(session.audio_format, audio) // 1_000_000
+        session.audio_bytes_cut += len(audio)
+        waits = trigger in (Trigger.PAUSE, Trigger.TIMEOUT)
+        self._state.emit(
+            UtteranceCut(
+                at_ns=now, instance=self._runtime.instance_id, session=session.session_id,
+                utterance=index, reason=trigger, audio_bytes=len(audio), audio_ms=audio_ms,
+                first_audio_ns=first_ns, last_audio_ns=last_ns,
+                silence_ns=self._settings.pause_ns if waits else 0,
+                gap_ns=self._last_gap_ns if trigger is Trigger.PAUSE else 0,
+                hangover_ns=rule.hangover_ns,
+            )
+        )  # fmt: skip
+        jobs = await self.create_translation_jobs(trigger, rule, index, audio, audio_ms, last_ns)
+        for job in jobs:
+            await self._dispatcher.dispatch(job)
+        self._on_jobs(jobs)
+        return True
+
+    async def create_translation_jobs(
+        self, trigger: Trigger, rule: CutRule, index: int, audio: bytes, audio_ms: int, cut_ns: int
+    ) -> list[Job]:
+        """One job per target language: a room's members', or the session's own (domain 4.2)."""
+        session = self._session
+        targets = self._state.rooms.targets(session.session_id, session.target_language)
+        self._delivery.expect(session, index, tuple(targets))
+        jobs = []
+        for language, members in targets.items():
+            request = JobRequest(
+                request_id=request_id(session.session_id, index, language, session.trace_id),
+                session_id=session.session_id,
+                session_key=session.key,
+                utterance=index,
+                source_language=session.source_language,
+                target_language=language,
+                audio=audio,
+                audio_format=session.audio_format,
+                audio_ms=audio_ms,
+                trace_id=session.trace_id,
+                tenant_id=session.tenant_id,
+                preferred_node=session.preferred_node,
+                targets=members,
+                padding_ms=rule.padding_ms,
+                cut=trigger,
+                cut_ns=cut_ns,
+                features=session.features,
+            )
+            jobs.append(await self._dispatcher.create_job(request))
+        return jobs
+
+    # The end
+
+    async def _close(self) -> None:
+        """The last audio is cut like any other; then nothing may happen any more (B11)."""
+        self._timer.cancel()
+        if self._policy.session_close == "finish" or not self._session.closed:
+            await self.try_finalize(Trigger.SESSION_CLOSE)
+        self.buffer.drop_all()
+        self.segmenter.close()
+
+
+def _exact_duration_ns(audio_format: str, payload: bytes) -> int:
+    return duration_ns(actual_format(audio_format, payload), payload)

@@ -1,0 +1,150 @@
+"""
+Everything that one scheduler instance keeps in memory, in one place.
+
+The shells (`session`, `creation`, `claims`, `dispatch`, `results`, `recovery`) share this state and
+pass it no further. It holds data and the pure objects that guard it; it waits for nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from simsched.cluster import Cluster
+from simsched.groups import GroupBook, Playback
+from simsched.jobs import JobBook, PendingQueue
+from simsched.nodes import HealthLimits
+from simsched.policy import Policy
+from simsched.pools import PoolConfig, RememberedPool
+from simsched.ports import Runtime, Task
+from simsched.result_queue import ResultQueue
+from simsched.rooms import CODE_COUNT, RoomBook
+from simsched.segmentation import SegmentationSettings
+from simsched.selection import SelectionRules
+from simsched.store import CellStore
+from simsched.telemetry import Event
+from simsched.units import MS, SECOND
+
+if TYPE_CHECKING:
+    from simsched.session import SessionActor
+
+SCAN_NS: Final = SECOND
+"""Period of the timeout scan (domain 8.5)."""
+
+DEDUP_WINDOW_NS: Final = 30 * SECOND
+"""How long the reference remembers a result (domain 9.1)."""
+
+PENDING_RETRY_NS: Final = 200 * MS
+"""How often a waiting job looks for slots that other instances may have freed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoreSettings:
+    """
+    What an operator sets, besides the policy.
+
+    Attributes:
+        shared: several instances work together through the store (phase 2).
+        scan_ns: period of the timeout scan.
+        remote_refresh_ns: how often the reference re-reads nodes of other instances; 0: at once.
+
+    """
+
+    shared: bool = False
+    cell: str = "cell"
+    pools: PoolConfig = field(default_factory=PoolConfig)
+    segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
+    health: HealthLimits = field(default_factory=HealthLimits)
+    scan_ns: int = SCAN_NS
+    heartbeat_ns: int = 15 * SECOND
+    remote_refresh_ns: int = 2 * SECOND
+
+
+class Session:
+    """One client session on the instance that owns it."""
+
+    __slots__ = (
+        "actor", "actor_task", "audio_bytes_cut", "audio_bytes_in", "audio_format", "closed",
+        "closing", "features", "jobs_open", "key", "op_count", "preferred_node", "remembered_pool",
+        "results", "room_code", "session_id", "source_language", "target_language", "tenant_id",
+        "trace_id", "utterance_index",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        session_id: str,
+        key: int,
+        source_language: str,
+        target_language: str,
+        *,
+        trace_id: str,
+        tenant_id: str | None,
+        audio_format: str,
+        results: ResultQueue[Any],
+    ) -> None:
+        self.session_id = session_id
+        self.key = key
+        self.source_language = source_language
+        self.target_language = target_language
+        self.trace_id = trace_id
+        self.tenant_id = tenant_id
+        self.audio_format = audio_format
+        self.results = results
+        self.features: tuple[str, ...] = ()
+        self.preferred_node: str | None = None
+        self.room_code = ""
+        self.utterance_index = 0
+        self.remembered_pool: RememberedPool | None = None
+        self.jobs_open = 0
+        self.op_count = 0
+        self.audio_bytes_in = 0
+        self.audio_bytes_cut = 0
+        self.closing = False
+        self.closed = False
+        self.actor: SessionActor | None = None
+        self.actor_task: Task[None] | None = None
+
+
+class InstanceState:
+    """The memory of one instance and its handle to the world."""
+
+    def __init__(self, runtime: Runtime, policy: Policy, settings: CoreSettings) -> None:
+        self.runtime = runtime
+        self.policy = policy
+        self.settings = settings
+        self.store = CellStore(runtime.store, runtime.instance_id, settings.cell)
+        self.cluster = Cluster(settings.pools, settings.health, policy.language_match)
+        self.rules = SelectionRules(
+            two_level=settings.pools.two_level and policy.selection == "scan",
+            indexed=policy.selection == "index",
+            balance=policy.balance,
+            language_match=policy.language_match,
+            degraded_selectable=policy.degraded_selectable,
+            heed_unavailable=policy.heed_unavailable,
+            sample_size=settings.pools.random_sample_size,
+            affinity=settings.pools.enable_session_affinity,
+        )
+        self.sessions: dict[str, Session] = {}
+        self.book = JobBook()
+        self.pending = PendingQueue(policy.pending_max)
+        self.groups = GroupBook(playback=Playback(policy.tts_gate))
+        self.rooms = RoomBook(self._room_code)
+        self.seen_results: dict[tuple[str, str, int], int] = {}
+        self.utterance_nodes: dict[tuple[str, int], tuple[str, ...]] = {}
+        self.passed_on: dict[str, str] = {}
+        self.node_jobs: dict[str, dict[str, None]] = {}
+        self.turn = 0
+        self.draining = False
+
+    def _room_code(self, attempt: int) -> int:
+        return self.runtime.chance.below(
+            CODE_COUNT, "room", self.runtime.instance_id, len(self.rooms), attempt
+        )
+
+    def emit(self, event: Event) -> None:
+        """Record one fact."""
+        self.runtime.telemetry.event(event)
+
+    def given_to(self, node_id: str) -> int:
+        """Jobs of this instance that a node holds, for the least reserved node (W11)."""
+        return len(self.node_jobs.get(node_id, ()))

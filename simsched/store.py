@@ -1,0 +1,325 @@
+"""
+What the instances of a cell share, as typed calls over the `Store` port.
+
+Keys are named in one place. All keys of one script carry the hash tag of the cell, so that a
+script stays within one slot of a Redis Cluster. The classic calls (`reserve`, `set_binding`, the
+request lock) are the reference's own (domain 5.2), the others those of the safe design; a policy
+decides which are used. Nothing here decides or retries: a lost answer is `StoreUnavailable`, its
+outcome unknown, and every script may be repeated with the same arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from simsched import steps
+from simsched.ports import Reply, Store
+from simsched.steps import Step
+from simsched.telemetry import Operation
+
+BINDING_TTL_MS: Final = 90_000
+"""Life of a request binding (domain 5.1); the safe design lets it outlive the job's last try."""
+
+OUTCOME_TTL_MS: Final = 300_000
+"""How long a completed job is remembered, so that a late repeat is recognised."""
+
+OWNER_TTL_MS: Final = 45_000
+NODE_TTL_MS: Final = 45_000
+"""Three heartbeats of 15 s (domain 5.1, 10.1)."""
+
+FSM_TTL_MS: Final = 390_000
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A request's job, as the store knows it."""
+
+    job_id: str
+    node_id: str
+    owner: str
+    dispatched: bool
+
+    def encode(self) -> str:
+        """One string value; ids hold no bar (they are validated)."""
+        return f"{self.job_id}|{self.node_id}|{self.owner}|{int(self.dispatched)}"
+
+    @staticmethod
+    def decode(value: bytes) -> Binding:
+        job_id, node_id, owner, dispatched = value.decode().split("|")
+        return Binding(job_id, node_id, owner, dispatched == "1")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The answer to a claim: `verdict` is CLAIMED, BOUND or FULL."""
+
+    verdict: str
+    job_id: str = ""
+    node_id: str = ""
+    attempt: int = 0
+    owner: str = ""
+    done: bool = False
+    live: int = 0
+    slots: int = 0
+    refusals: tuple[str, ...] = ()
+
+
+def _text(reply: Reply) -> str:
+    assert isinstance(reply, bytes)
+    return reply.decode()
+
+
+def _items(reply: Reply) -> list[Reply]:
+    assert isinstance(reply, list)
+    return reply
+
+
+def _whole(reply: Reply) -> int:
+    assert isinstance(reply, int)
+    return reply
+
+
+class CellStore:
+    """The shared state of one cell, seen from one instance."""
+
+    def __init__(self, store: Store, instance_id: str, cell: str = "cell") -> None:
+        self._store = store
+        self._instance = instance_id
+        self._tag = "{" + cell + "}"
+
+    # Keys
+
+    def _binding(self, request: str) -> str:
+        return f"{self._tag}:bind:{request}"
+
+    def _leases(self, node: str) -> str:
+        return f"{self._tag}:leases:{node}"
+
+    def _node(self, node: str) -> str:
+        return f"{self._tag}:node:{node}"
+
+    def _capacity(self, node: str) -> str:
+        return f"{self._tag}:cap:{node}"
+
+    def _meta(self, node: str) -> str:
+        return f"{self._tag}:meta:{node}"
+
+    def _reservation(self, job: str, attempt: int, node: str) -> str:
+        return f"{self._tag}:resv:{job}:{attempt}:{node}"
+
+    def _owner(self, kind: str, name: str) -> str:
+        return f"{self._tag}:{kind}:owner:{name}"
+
+    # The reference's bindings and request lock (phase 2)
+
+    async def get_binding(self, op: Operation, request: str, *, site: int) -> Binding | None:
+        """The job bound to a request, if any."""
+        value = await self._store.command(
+            steps.GET_BINDING, op, "GET", self._binding(request), site=site
+        )
+        return Binding.decode(value) if isinstance(value, bytes) else None
+
+    async def set_binding(
+        self,
+        op: Operation,
+        request: str,
+        binding: Binding,
+        *,
+        step: Step = steps.SET_BINDING,
+        site: int = 0,
+    ) -> None:
+        """Overwrite a request's binding, whatever it was."""
+        await self._store.command(
+            step, op, "SET", self._binding(request), binding.encode(), "PX", BINDING_TTL_MS,
+            site=site,
+        )  # fmt: skip
+
+    async def set_binding_if_absent(self, op: Operation, request: str, binding: Binding) -> bool:
+        """Bind a request unless somebody did; False if so."""
+        reply = await self._store.command(
+            steps.SET_NX_BINDING, op, "SET", self._binding(request), binding.encode(), "PX",
+            BINDING_TTL_MS, "NX",
+        )  # fmt: skip
+        return reply is not None
+
+    async def drop_binding(self, op: Operation, request: str) -> None:
+        """Unbind a request whose job did not come about."""
+        await self._store.command(steps.SET_BINDING, op, "DEL", self._binding(request), site=9)
+
+    async def lock_request(
+        self, op: Operation, request: str, owner: str, ttl_ms: int, *, site: int
+    ) -> bool:
+        """Try once to take the request lock."""
+        reply = await self._store.command(
+            steps.REQUEST_LOCK, op, "SET", f"{self._tag}:lock:{request}", owner, "PX", ttl_ms,
+            "NX", site=site,
+        )  # fmt: skip
+        return reply is not None
+
+    async def unlock_request(self, op: Operation, request: str, owner: str) -> bool:
+        """Give the request lock back; False if it was no longer ours."""
+        key = f"{self._tag}:lock:{request}"
+        reply = await self._store.script(steps.REQUEST_UNLOCK, op, "unlock", [key], [owner])
+        return reply == 1
+
+    # The reference's slots
+
+    async def reserve(
+        self, op: Operation, job: str, attempt: int, node: str, *, site: int = 0
+    ) -> str:
+        """Count one more job on a node: OK, or why not."""
+        keys = [self._capacity(node), self._meta(node), self._reservation(job, attempt, node)]
+        reply = await self._store.script(
+            steps.RESERVE, op, "try_reserve", keys, [BINDING_TTL_MS], site=site
+        )
+        return _text(_items(reply)[1])
+
+    async def release(self, op: Operation, job: str, attempt: int, node: str) -> bool:
+        """Give a reservation back."""
+        keys = [self._capacity(node), self._reservation(job, attempt, node)]
+        return await self._store.script(steps.RELEASE, op, "release", keys, []) == 1
+
+    async def commit(self, op: Operation, job: str, attempt: int, node: str) -> None:
+        """Turn a reservation into a running job."""
+        keys = [self._capacity(node), self._reservation(job, attempt, node)]
+        await self._store.script(steps.COMMIT, op, "commit", keys, [])
+
+    async def dec_running(self, op: Operation, node: str) -> None:
+        """Count one running job less on a node, whosever it was."""
+        await self._store.script(steps.DEC_RUNNING, op, "dec_running", [self._capacity(node)], [])
+
+    async def move_fsm(
+        self, op: Operation, move: str, job: str, node: str, attempt: int, *, site: int
+    ) -> None:
+        """Move a job's state in the store (domain 4.4)."""
+        await self._store.script(
+            steps.FSM, op, "fsm", [f"{self._tag}:fsm:{job}"],
+            [move, job, node, attempt, FSM_TTL_MS, 1], site=site,
+        )  # fmt: skip
+
+    async def read_capabilities(
+        self, op: Operation, nodes: Sequence[str], *, types: int, pipelined: bool
+    ) -> None:
+        """Read the readiness hash of every candidate per required type, one by one or at once."""
+        commands = [["HGETALL", self._node(node)] for node in nodes for _ in range(types)]
+        if pipelined:
+            await self._store.pipeline(steps.CAPABILITY_READ, op, commands)
+            return
+        for site, command in enumerate(commands):
+            await self._store.command(steps.CAPABILITY_READ, op, *command, site=site)
+
+    async def pool_members(self, op: Operation, pool: str) -> None:
+        """Read the members of a pool as the reference does before every selection."""
+        await self._store.command(
+            steps.POOL_MEMBERS, op, "SMEMBERS", f"{self._tag}:pool:{pool}:members"
+        )
+
+    # The safe design
+
+    async def claim(
+        self,
+        op: Operation,
+        request: str,
+        job: str,
+        *,
+        expected: int,
+        token: str,
+        lease_ms: int,
+        binding_ttl_ms: int,
+        nodes: Sequence[str],
+        site: int = 0,
+    ) -> Claim:
+        """Give the job's next attempt to the first node with a free slot; see `claim.lua`."""
+        keys = [
+            self._binding(request),
+            *(self._leases(node) for node in nodes),
+            *(self._node(node) for node in nodes),
+        ]
+        args: list[str | int] = [
+            job,
+            expected,
+            self._instance,
+            token,
+            lease_ms,
+            binding_ttl_ms,
+            *nodes,
+        ]
+        reply = _items(await self._store.script(steps.CLAIM, op, "claim", keys, args, site=site))
+        verdict = _text(reply[0])
+        if verdict == "FULL":
+            return Claim(verdict, refusals=tuple(_text(reason) for reason in reply[1:]))
+        job_id, node, attempt = _text(reply[1]), _text(reply[2]), _whole(reply[3])
+        if verdict == "CLAIMED":
+            return Claim(
+                verdict, job_id, node, attempt, live=_whole(reply[4]), slots=_whole(reply[5])
+            )
+        return Claim(verdict, job_id, node, attempt, _text(reply[4]), reply[5] == 1)
+
+    async def complete(
+        self, op: Operation, request: str, job: str, *, attempt: int, node: str, status: str
+    ) -> str:
+        """Report a job's end: ACCEPTED, STALE, DONE or UNKNOWN; see `complete.lua`."""
+        keys = [self._binding(request), self._leases(node)]
+        token = f"{self._instance}:{attempt}"
+        reply = await self._store.script(
+            steps.COMPLETE, op, "complete", keys, [job, attempt, status, token, OUTCOME_TTL_MS]
+        )
+        return _text(_items(reply)[0])
+
+    async def release_lease(self, op: Operation, job: str, attempt: int, node: str) -> None:
+        """Give a slot back without completing the job."""
+        await self._store.script(
+            steps.RELEASE, op, "release_lease", [self._leases(node)], [job, attempt]
+        )
+
+    async def renew(
+        self, op: Operation, node: str, lease_ms: int, members: Sequence[str]
+    ) -> list[str]:
+        """Extend leases of a node; returns the members that were lost."""
+        reply = await self._store.script(
+            steps.RENEW, op, "renew", [self._leases(node)], [lease_ms, *members]
+        )
+        return [_text(member) for member in _items(reply)]
+
+    async def node_gone(self, op: Operation, node: str) -> list[str]:
+        """Drop all leases of a node; returns the members 'job:attempt' that it held."""
+        keys = [self._leases(node), self._node(node)]
+        reply = await self._store.script(steps.NODE_GONE, op, "node_gone", keys, [])
+        return [_text(member) for member in _items(reply)]
+
+    # Nodes and owners
+
+    async def heartbeat(
+        self, op: Operation, node: str, *, slots: int, running: int, health: str, resets: bool
+    ) -> None:
+        """Store what a node reports of itself; `resets` forgets its reservations (B4)."""
+        capacity, meta = self._capacity(node), self._meta(node)
+        name, keys = (
+            ("heartbeat_reset", [capacity, meta])
+            if resets
+            else ("heartbeat_keep", [self._node(node), capacity, meta])
+        )
+        args: list[str | int] = [slots, running, health, NODE_TTL_MS]
+        await self._store.script(steps.HEARTBEAT_STORE, op, name, keys, args)
+
+    async def own(self, op: Operation, kind: str, name: str, *, site: int = 0) -> None:
+        """Say that a session or node is connected to this instance."""
+        await self._store.script(
+            steps.OWNER_WRITE, op, "own", [self._owner(kind, name)],
+            [self._instance, OWNER_TTL_MS, "take"], site=site,
+        )  # fmt: skip
+
+    async def owner_of(self, op: Operation, kind: str, name: str, *, site: int = 0) -> str:
+        """The instance that a session or node is connected to, or ""."""
+        value = await self._store.command(
+            steps.OWNER_READ, op, "HGET", self._owner(kind, name), "owner", site=site
+        )
+        return value.decode() if isinstance(value, bytes) else ""
+
+    async def save_session(self, op: Operation, session: str, pool: str) -> None:
+        """Write the session's pool as the reference's background task does."""
+        await self._store.command(
+            steps.SESSION_STATE, op, "HSET", f"{self._tag}:session:{session}", "pool", pool
+        )

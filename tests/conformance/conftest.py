@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from simsched.ports import Runtime
+from tests.conformance.worlds import WORLDS, World
+
+
+@pytest.fixture(params=sorted(WORLDS))
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    world = WORLDS[request.param]()
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def runtime(world: World) -> Runtime:
+    return world.runtime
