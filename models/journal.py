@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 import numpy.typing as npt
 
 from simsched.invariants import Checker
 from simsched.models.record import StepRecorder
+from simsched.models.spool import Lines, Spool
 from simsched.telemetry import (
     Delivered,
     Event,
@@ -38,13 +38,20 @@ TIMES: Final = (
 )  # fmt: skip
 """Columns of moments, in nanoseconds since the start; -1 where it did not happen."""
 
-TEXTS: Final = ("job", "session", "target", "node", "reason")
+NAMES: Final = ("job", "session")
+"""Text columns that are different in every row, or nearly so."""
+
+WORDS: Final = ("target", "node", "reason")
+"""Text columns of few different words."""
+
+SPILL_ROWS: Final = 1 << 15
+"""Rows kept in memory before they go to disk."""
 
 
 class _Row:
     """One job that has not ended yet."""
 
-    __slots__ = (*TIMES, *TEXTS, "attempts", "phase", "status", "utterance")
+    __slots__ = (*TIMES, *NAMES, *WORDS, "attempts", "phase", "status", "utterance")
 
     def __init__(self, event: JobCreated, cut_ns: int) -> None:
         self.job = event.job
@@ -83,10 +90,13 @@ class Journal:
         self._encode = msgspec.json.Encoder().encode
         self._open: dict[str, _Row] = {}
         self._cut_at: dict[tuple[str, int], int] = {}
-        self._times = {name: array("q") for name in TIMES}
-        self._texts: dict[str, list[str]] = {name: [] for name in TEXTS}
-        self._utterance, self._attempts = array("q"), array("q")
-        self._phase, self._status = array("b"), array("b")
+        self._spool = Spool(
+            dict.fromkeys((*TIMES, "utterance", "attempts"), "q")
+            | dict.fromkeys(("phase", "status"), "b")
+            | dict.fromkeys(WORDS, "I")
+        )
+        self._lines = {name: Lines() for name in NAMES}
+        self._words: dict[str, int] = {}
         self.cuts = Cuts([], array("q"), array("q"), [], array("q"))
         self.counters: dict[str, int] = {}
         self.listener: Callable[[Event], None] | None = None
@@ -174,23 +184,26 @@ class Journal:
 
     def _close(self, row: _Row) -> None:
         self._open.pop(row.job, None)
-        for name, column in self._times.items():
-            column.append(getattr(row, name))
-        for name, texts in self._texts.items():
-            texts.append(getattr(row, name))
-        self._utterance.append(row.utterance)
-        self._attempts.append(row.attempts)
-        self._phase.append(row.phase)
-        self._status.append(row.status)
+        for name, column in self._spool.recent.items():
+            value = getattr(row, name)
+            column.append(value if isinstance(value, int) else self._word(value))
+        for name, lines in self._lines.items():
+            lines.append(getattr(row, name))
+        if len(column) >= SPILL_ROWS:
+            self._spool.spill()
+
+    def _word(self, text: str) -> int:
+        """Texts repeat: each is kept once, and by number in its column."""
+        return self._words.setdefault(text, len(self._words))
 
     def jobs(self) -> dict[str, npt.NDArray[Any] | list[str]]:
         """All jobs as columns, those that are still open last."""
         for row in list(self._open.values()):
             self._close(row)
-        columns: dict[str, npt.NDArray[Any] | list[str]] = dict(self._texts)
-        columns |= {name: np.array(column, np.int64) for name, column in self._times.items()}
-        columns["utterance"] = np.array(self._utterance, np.int64)
-        columns["attempts"] = np.array(self._attempts, np.int64)
-        columns["phase"] = np.array(self._phase, np.int8)
-        columns["status"] = np.array(self._status, np.int8)
+        columns: dict[str, npt.NDArray[Any] | list[str]] = dict(self._spool.columns())
+        words = list(self._words)
+        for name in WORDS:
+            columns[name] = [words[int(number)] for number in columns[name]]
+        for name, lines in self._lines.items():
+            columns[name] = lines.all()
         return columns

@@ -12,7 +12,6 @@ Times are nanoseconds. This file does not know what steps mean or where records 
 from __future__ import annotations
 
 import struct
-from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,6 +19,8 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+
+from simsched.models.spool import Spool
 
 CHUNK_RECORDS: Final = 1 << 16
 """Records per chunk: 2.6 MB, and numpy's fixed costs of a flush fall below 0.1 us a record."""
@@ -257,17 +258,21 @@ class OperationRecorder:
     def __init__(self) -> None:
         self._started = 0
         self._open: dict[int, None] = {}
-        self._ids = array("q")
-        self._start_ns = array("q")
-        self._latency_ns = array("q")
-        self._kind_phase = array("B")
-        self._outcome = array("B")
-        self._uncounted = 0  # the first row whose steps are not counted yet
+        self._spool = Spool(
+            {"op": "q", "start_ns": "q", "latency_ns": "q", "kind_phase": "B", "outcome": "B"}
+        )
+        recent = self._spool.recent
+        self._ids = recent["op"]
+        self._start_ns = recent["start_ns"]
+        self._latency_ns = recent["latency_ns"]
+        self._kind_phase = recent["kind_phase"]
+        self._outcome = recent["outcome"]
+        self._ended: dict[int, int] = {}  # operations by kind and phase whose steps are counted
         self._carried: tuple[IntArray, IntArray] = (np.zeros(0, np.int64), np.zeros(0, np.int64))
         self._calls: dict[tuple[int, int], CallTotals] = {}
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._spool)
 
     def begin(self) -> int:
         """The number of a new operation."""
@@ -285,17 +290,16 @@ class OperationRecorder:
         self._kind_phase.append(op.kind << 2 | op.phase)
         self._outcome.append(outcome)
 
+    def ended(self, kind: int) -> int:
+        """How many operations of a kind have ended."""
+        phases = range(kind << 2, (kind << 2) + 4)
+        return sum(self._ended.get(p, 0) + self._kind_phase.count(p) for p in phases)
+
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """All ended operations, in the order of their ends."""
-        kind_phase = np.array(self._kind_phase, np.uint8)
-        return {
-            "op": np.array(self._ids, np.int64),
-            "start_ns": np.array(self._start_ns, np.int64),
-            "latency_ns": np.array(self._latency_ns, np.int64),
-            "kind": kind_phase >> 2,
-            "phase": kind_phase & 3,
-            "outcome": np.array(self._outcome, np.uint8),
-        }
+        columns = self._spool.columns()
+        kind_phase = columns.pop("kind_phase")
+        return {**columns, "kind": kind_phase >> 2, "phase": kind_phase & 3}
 
     def column_bytes(self) -> bytes:
         """The columns as little-endian bytes, for the digest."""
@@ -312,9 +316,11 @@ class OperationRecorder:
         counts = np.concatenate((self._carried[1], new_counts))
         pairs, place = np.unique(pairs, return_inverse=True)
         counts = _sum_by(place, counts, len(pairs))
-        ended = np.array(self._ids[self._uncounted :], np.int64)
-        kind_phase = np.array(self._kind_phase[self._uncounted :], np.int64)
-        self._uncounted = len(self._ids)
+        ended = np.array(self._ids, np.int64)
+        kind_phase = np.array(self._kind_phase, np.int64)
+        for value, count in enumerate(np.bincount(kind_phase).tolist()):
+            self._ended[value] = self._ended.get(value, 0) + count
+        self._spool.spill()
         order = np.argsort(ended)
         ended, kind_phase = ended[order], kind_phase[order]
         ops = pairs >> 16
@@ -348,7 +354,7 @@ class OperationRecorder:
         Flush the step recorder first. `fewest` is 0 where some operation left the step out.
         """
         mine = kind << 2 | phase
-        operations = self._kind_phase.count(mine)
+        operations = self._ended.get(mine, 0) + self._kind_phase.count(mine)
         return {
             step: CallTotals(
                 totals.calls,

@@ -228,6 +228,10 @@ class Workload:
         for index, at in enumerate(self.arrivals.moments(mix(run_key, 0) ^ _ARRIVALS)):
             yield self._session(index, mix(key, index), at)
 
+    def session(self, run_key: int, index: int) -> SessionPlan:
+        """Session number `index` of a run, all but its arrival, which only `sessions` knows."""
+        return self._session(index, mix(mix(run_key, 0) ^ _SESSIONS, index), 0)
+
     def _session(self, index: int, key: int, arrival_ns: int) -> SessionPlan:
         shares = tuple(language.share for language in self.languages)
         pair = self.languages[chosen(shares, mix(key, _S_LANGUAGE))]

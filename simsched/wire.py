@@ -133,14 +133,14 @@ def _decode_leniently(frame: bytes | str, direction: _Direction[M]) -> M:
         tag = raw.get("type")
         kind = direction.types.get(tag) if isinstance(tag, str) else None
         if kind is None:
-            raise MessageError(_one_line(f"unknown message type {tag!r}"))
+            raise MessageError(_cut(f"unknown message type {tag!r}"))
         return msgspec.convert(_normalised(raw, str(tag)), kind, strict=False)
     except _UNREADABLE as error:
-        raise MessageError(_one_line(str(error) or "unreadable")) from None
+        raise MessageError(_cut(str(error) or "unreadable")) from None
 
 
-def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text[:MAX_ERROR_TEXT])
+def _cut(text: str) -> str:
+    return text[:MAX_ERROR_TEXT]  # quotes are `repr`s already, ours and msgspec's
 
 
 # The normalising pass

@@ -1,0 +1,433 @@
+"""
+Jobs and answers: none lost, none twice (I1, I3, I4, I11, I12 and conservation).
+
+Two ledgers. A *job* is alive from its creation to its end and must end within the bound. A *lane*
+is one utterance towards one language: it has at most one job that has not failed and is answered
+exactly once to each target. Whatever was neither ended nor answered in time is written down when
+the clock passes its bound; whatever is still within it when the run ends is censored.
+
+Ended jobs and answered utterances are remembered in a bounded tail, so that a late repeat is
+recognised and memory stays flat.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from simsched.findings import CONSERVATION, CheckSettings, Findings, Tail
+from simsched.telemetry import (
+    Delivered,
+    JobAssigned,
+    JobCreated,
+    JobDispatched,
+    JobEnded,
+    JobQueued,
+    JobRefused,
+    JobRepeated,
+    ResultAccepted,
+    ResultReceived,
+    ResultSuppressed,
+    SlotTaken,
+    UtteranceCut,
+)
+
+QUEUED: Final = "queued"
+RUNNING: Final = "running"
+LOST: Final = "lost"
+REFUSED: Final = "refused"
+FINISHED: Final = "finished"
+
+ENDS: Final = {"completed": FINISHED, "failed": "failed", "cancelled": "cancelled"}
+"""The account in which a job ends, by its status."""
+
+ACCOUNTS: Final = ("created", FINISHED, "failed", "cancelled", REFUSED, QUEUED, RUNNING, LOST)
+
+
+class _Job:
+    """One job; `state` is the account that it is in."""
+
+    __slots__ = (
+        "accepted",
+        "attempt",
+        "deadline_ns",
+        "ended_ns",
+        "job_id",
+        "lane",
+        "received",
+        "refused",
+        "since_ns",
+        "state",
+        "suppressed",
+    )
+
+    def __init__(self, job_id: str, lane: _Lane, since_ns: int, attempt: int) -> None:
+        self.job_id = job_id
+        self.lane = lane
+        self.since_ns = since_ns
+        self.attempt = attempt
+        self.state = RUNNING
+        self.deadline_ns = 0
+        self.ended_ns = 0
+        self.refused = False
+        self.accepted = 0
+        # Answers of the current attempt that came, and that were dropped.
+        self.received = 0
+        self.suppressed = 0
+
+
+class _Lane:
+    """One utterance towards one language; `job` is the one that has not failed."""
+
+    __slots__ = ("first", "job", "jobs", "open", "request", "request_job", "request_ns", "targets")
+
+    def __init__(self) -> None:
+        self.job = ""
+        self.jobs = 0
+        self.open = 0
+        self.first = ""
+        self.request = ""
+        self.request_job = ""
+        self.request_ns = 0
+        self.targets: tuple[str, ...] = ()
+
+
+class _Utterance:
+    """What is owed for one utterance since `since_ns`."""
+
+    __slots__ = ("key", "lanes", "settled", "since_ns")
+
+    def __init__(self, key: tuple[str, int], since_ns: int) -> None:
+        self.key = key
+        self.since_ns = since_ns
+        self.lanes: dict[str, _Lane] = {}
+        self.settled = False
+
+
+class JobLedger:
+    """The account of jobs and answers; one method per kind of event."""
+
+    def __init__(self, settings: CheckSettings, findings: Findings) -> None:
+        self._settings = settings
+        self._findings = findings
+        self._checked = findings.checked
+        self._bound_ns = settings.answer_bound_ns
+        self._account = dict.fromkeys(ACCOUNTS, 0)
+        self._jobs: dict[str, _Job] = {}
+        self._ended: Tail[str] = Tail(self._forget_job)
+        self._jobs_due: deque[_Job] = deque()
+        self._utterances: dict[tuple[str, int], _Utterance] = {}
+        self._settled: Tail[tuple[str, int]] = Tail(self._forget_utterance)
+        self._answers_due: deque[_Utterance] = deque()
+
+    def sizes(self) -> dict[str, int]:
+        """How much is remembered, by kind: to see that it stays bounded."""
+        return {
+            "jobs": len(self._jobs),
+            "jobs_due": len(self._jobs_due),
+            "jobs_ended": len(self._ended),
+            "utterances": len(self._utterances),
+            "answers_due": len(self._answers_due),
+            "answered": len(self._settled),
+        }
+
+    def account(self) -> dict[str, int]:
+        """Jobs by what became of them; `created` is the sum of the others."""
+        return dict(self._account)
+
+    def ended_before(self, job_id: str, limit_ns: int) -> bool:
+        """Whether a job is over since before `limit_ns`, or so long that it is forgotten."""
+        job = self._jobs.get(job_id)
+        return job is None or (job.state not in (QUEUED, RUNNING) and job.ended_ns <= limit_ns)
+
+    # Utterances and requests
+
+    def utterance_cut(self, event: UtteranceCut) -> None:
+        """An answer is owed from now on."""
+        self._pass(event.at_ns)
+        self._utterance(event.session, event.utterance, event.at_ns)
+
+    def job_created(self, event: JobCreated) -> None:
+        """A job was made: the only one of its lane, and the only one of its request."""
+        self._pass(event.at_ns)
+        lane = self._lane(event.session, event.utterance, event.target, event.at_ns)
+        self._same_request(event, lane)
+        self._checked["I1"] += 1
+        if lane.job and lane.job != event.job:
+            self._findings.add(
+                "I1", event.at_ns, event.job,
+                f"{event.session} utterance {event.utterance} to {event.target}: a second job "
+                f"(phase {event.phase}) while {lane.job} has not failed",
+                event.instance,
+            )  # fmt: skip
+        else:
+            lane.job = event.job
+        known = self._jobs.get(event.job)
+        if known is not None and known.state in (QUEUED, RUNNING):
+            return
+        job = _Job(event.job, lane, event.at_ns, event.attempt)
+        self._jobs[event.job] = job
+        self._jobs_due.append(job)
+        lane.jobs += 1
+        lane.open += 1
+        self._account["created"] += 1
+        self._account[RUNNING] += 1
+        if not event.node:
+            self._move(job, QUEUED)
+            job.deadline_ns = event.at_ns + self._settings.pending_ns
+
+    def job_repeated(self, event: JobRepeated) -> None:
+        """A request came again: it must get what it got before."""
+        self._same_request(
+            event, self._lane(event.session, event.utterance, event.target, event.at_ns)
+        )
+
+    def job_refused(self, event: JobRefused) -> None:
+        """An utterance is turned away; a job that was made for it ends as refused."""
+        lane = self._lane(event.session, event.utterance, event.target, event.at_ns)
+        job = self._jobs.get(lane.job)
+        if job is not None:
+            job.refused = True
+
+    def _same_request(self, event: JobCreated | JobRepeated, lane: _Lane) -> None:
+        fresh = event.at_ns - lane.request_ns <= self._settings.binding_ttl_ns
+        if lane.request != event.request or not fresh:
+            lane.request = event.request
+            lane.request_job = event.job
+            lane.request_ns = event.at_ns
+            return
+        self._checked["I11"] += 1
+        if lane.request_job != event.job:
+            self._findings.add(
+                "I11", event.at_ns, event.request,
+                f"the same request got {event.job} after {lane.request_job}", event.instance,
+            )  # fmt: skip
+
+    # The life of a job
+
+    def job_queued(self, event: JobQueued) -> None:
+        """A job waits for a node."""
+        job = self._jobs.get(event.job)
+        if job is not None and job.state in (QUEUED, RUNNING):
+            self._move(job, QUEUED)
+            job.deadline_ns = event.deadline_ns
+
+    def job_runs(self, event: JobAssigned | JobDispatched) -> None:
+        """A job has a node."""
+        job = self._jobs.get(event.job)
+        if job is None:
+            return
+        if job.state == QUEUED:
+            self._move(job, RUNNING)
+        self._attempt(job, event.attempt)
+
+    def slot_taken(self, event: SlotTaken) -> None:
+        """A new attempt began, even if its creation is told later."""
+        job = self._jobs.get(event.job)
+        if job is not None:
+            self._attempt(job, event.attempt)
+
+    def job_ended(self, event: JobEnded) -> None:
+        """A job is over, once."""
+        job = self._jobs.get(event.job)
+        if job is None:
+            return
+        self._checked[CONSERVATION] += 1
+        if job.state not in (QUEUED, RUNNING, LOST):
+            self._findings.add(
+                CONSERVATION, event.at_ns, event.job,
+                f"ended again as {event.status} after it was {job.state}", event.instance,
+            )  # fmt: skip
+            return
+        job.ended_ns = event.at_ns
+        if job.state != LOST:
+            self._close(job)
+        self._move(job, REFUSED if job.refused else ENDS.get(event.status, "failed"))
+        if event.status != "completed" and job.lane.job == event.job:
+            job.lane.job = ""
+
+    def _attempt(self, job: _Job, attempt: int) -> None:
+        if attempt > job.attempt:
+            job.attempt = attempt
+            job.received = job.suppressed = 0
+
+    def _move(self, job: _Job, state: str) -> None:
+        self._account[job.state] -= 1
+        self._account[state] += 1
+        job.state = state
+
+    def _close(self, job: _Job) -> None:
+        job.lane.open -= 1
+        self._ended.push(job.job_id)
+
+    def _forget_job(self, job_id: str) -> None:
+        job = self._jobs.get(job_id)
+        if job is not None and job.state not in (QUEUED, RUNNING):
+            del self._jobs[job_id]
+
+    # Results
+
+    def result_received(self, event: ResultReceived) -> None:
+        """A node answered."""
+        job = self._jobs.get(event.job)
+        if job is not None and job.attempt == event.attempt:
+            job.received += 1
+
+    def result_accepted(self, event: ResultAccepted) -> None:
+        """An answer counts: the current attempt's, once."""
+        self._checked["I4"] += 1
+        self._checked["I12"] += 1
+        if event.attempt != event.current_attempt:
+            self._findings.add(
+                "I4", event.at_ns, event.job,
+                f"attempt {event.attempt} accepted while {event.current_attempt} is current",
+                event.instance,
+            )  # fmt: skip
+        job = self._jobs.get(event.job)
+        if job is None:
+            return
+        if job.accepted == event.attempt:
+            self._findings.add(
+                "I12", event.at_ns, event.job,
+                f"the result of attempt {event.attempt} was accepted twice", event.instance,
+            )  # fmt: skip
+        job.accepted = event.attempt
+
+    def result_suppressed(self, event: ResultSuppressed) -> None:
+        """
+        An answer was dropped: right for a repeat, wrong for all the current attempt has.
+
+        A job that ended by a timeout may drop what comes after; only an older attempt's accepted
+        result, or a mere memory of one, must not (B5).
+        """
+        job = self._jobs.get(event.job)
+        if job is None or event.reason not in ("duplicate", "terminal"):
+            return
+        self._checked["I4"] += 1
+        if event.attempt != job.attempt:
+            return
+        job.suppressed += 1
+        if event.reason == "terminal":
+            swallowed = bool(job.accepted) and job.accepted != event.attempt
+        else:
+            alive = job.state in (QUEUED, RUNNING)
+            swallowed = alive and job.accepted != event.attempt and job.suppressed >= job.received
+        if swallowed:
+            self._findings.add(
+                "I4", event.at_ns, event.job,
+                f"the result of the current attempt {event.attempt} was dropped as "
+                f"{event.reason}, and none of it was accepted",
+                event.instance,
+            )  # fmt: skip
+
+    # Answers
+
+    def delivered(self, event: Delivered) -> None:
+        """A target got its answer."""
+        utterance = self._utterance(event.session, event.utterance, event.at_ns)
+        language = event.language
+        if not language:
+            # The answer to a job that the instance had forgotten does not say its language.
+            language = self._language_of(utterance, event.job)
+        lane = utterance.lanes.get(language)
+        if lane is None:
+            lane = utterance.lanes[language] = _Lane()
+        if event.target in lane.targets:
+            self._findings.add(
+                "I3", event.at_ns, event.session,
+                f"I3 twice: utterance {event.utterance} in {language or 'some language'} reached "
+                f"{event.target} again ({event.outcome}, first {lane.first})",
+                event.instance,
+            )  # fmt: skip
+            return
+        self._checked["I3"] += 1
+        if not lane.targets:
+            lane.first = event.outcome
+        lane.targets = (*lane.targets, event.target)
+        if not utterance.settled and all(one.targets for one in utterance.lanes.values()):
+            utterance.settled = True
+            self._settled.push(utterance.key)
+
+    def _language_of(self, utterance: _Utterance, job_id: str) -> str:
+        job = self._jobs.get(job_id)
+        if job is not None:
+            for language, lane in utterance.lanes.items():
+                if lane is job.lane:
+                    return language
+        return next(iter(utterance.lanes), "")
+
+    def _utterance(self, session: str, index: int, at_ns: int) -> _Utterance:
+        key = (session, index)
+        utterance = self._utterances.get(key)
+        if utterance is None:
+            utterance = self._utterances[key] = _Utterance(key, at_ns)
+            self._answers_due.append(utterance)
+        return utterance
+
+    def _lane(self, session: str, index: int, language: str, at_ns: int) -> _Lane:
+        utterance = self._utterance(session, index, at_ns)
+        lane = utterance.lanes.get(language)
+        if lane is None:
+            lane = utterance.lanes[language] = _Lane()
+            if utterance.settled:
+                utterance.settled = False
+                self._answers_due.append(utterance)
+        return lane
+
+    def _forget_utterance(self, key: tuple[str, int]) -> None:
+        utterance = self._utterances.get(key)
+        if utterance is not None and utterance.settled:
+            del self._utterances[key]
+
+    # Bounds
+
+    def _pass(self, now_ns: int) -> None:
+        """Judge what the clock has passed; both lines are in the order of time."""
+        jobs, answers, limit_ns = self._jobs_due, self._answers_due, now_ns - self._bound_ns
+        while jobs and (jobs[0].state not in (QUEUED, RUNNING) or jobs[0].since_ns < limit_ns):
+            job = jobs.popleft()
+            if job.state in (QUEUED, RUNNING):
+                self._lose(job, now_ns, "neither ended nor given up within its bound")
+        while answers and (answers[0].settled or answers[0].since_ns < limit_ns):
+            utterance = answers.popleft()
+            if not utterance.settled:
+                self._miss(utterance, now_ns)
+
+    def _lose(self, job: _Job, now_ns: int, text: str) -> None:
+        self._checked[CONSERVATION] += 1
+        self._findings.add(CONSERVATION, now_ns, job.job_id, f"{job.state}: {text}")
+        job.ended_ns = now_ns
+        self._move(job, LOST)
+        self._close(job)
+
+    def _miss(self, utterance: _Utterance, now_ns: int) -> None:
+        """Each lane without an answer is a breach; so is an utterance without any lane."""
+        session, index = utterance.key
+        silent = [name for name, lane in utterance.lanes.items() if not lane.targets]
+        for language in silent if utterance.lanes else ["any language"]:
+            self._checked["I3"] += 1
+            self._findings.add(
+                "I3", now_ns, session, f"I3 missing: utterance {index} in {language} got no answer"
+            )
+        utterance.settled = True
+        self._settled.push(utterance.key)
+
+    def finish(self, now_ns: int, closed: frozenset[str]) -> None:
+        """
+        The end of the run: judge what is past its bound, leave the rest undecided.
+
+        In a `closed` session nothing holds an answer back any more: a lane whose jobs have all
+        ended without one will never get it, whatever its bound.
+        """
+        self._pass(now_ns)
+        late_ns = now_ns - 2 * self._settings.scan_ns
+        for job in list(self._jobs_due):
+            if job.state == QUEUED and job.deadline_ns < late_ns:
+                self._lose(job, now_ns, "still in line after its deadline")
+        for utterance in list(self._answers_due):
+            if utterance.settled or utterance.key[0] not in closed:
+                continue
+            lanes = utterance.lanes.values()
+            over = all(lane.targets or (lane.jobs and not lane.open) for lane in lanes)
+            if utterance.lanes and over:
+                self._miss(utterance, now_ns)
