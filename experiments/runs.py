@@ -10,11 +10,39 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
 from simsched.experiments.intervals import Estimate
 from simsched.experiments.statistics import Paired, paired, t_interval
 from simsched.models.journal import Cuts
 from simsched.models.record import CallTotals
 from simsched.models.world import StepRow
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When an operation has to begin to be counted; ns since the start, `end_ns` None: no end."""
+
+    start_ns: int
+    end_ns: int | None
+    method: str = "given"
+    settled: bool = True
+
+    def holds(self, moments: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which of the moments lie inside."""
+        inside: npt.NDArray[np.bool_] = moments >= self.start_ns
+        return inside if self.end_ns is None else inside & (moments < self.end_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Pilot:
+    """A small run that told what an utterance costs, and the rate that follows for a load."""
+
+    load: float
+    sessions_per_s: float
+    tightest: str
+    demand_ns_per_session: dict[str, float]
 
 
 @dataclass(slots=True)
@@ -37,19 +65,29 @@ class Replication:
     sessions: int
     simulated_ns: int
     busy: dict[str, float] = field(default_factory=dict)
+    operations: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class VariantRun:
-    """All replications of one variant; the study's fixed number first."""
+    """
+    All replications of one variant; the study's fixed number first.
+
+    Those beyond `fixed` were added to make a comparison precise, and count for that alone.
+    """
 
     name: str
     base: str | None
     replications: list[Replication]
+    fixed: int | None = None
+
+    def own(self) -> list[Replication]:
+        """The replications that the variant's own numbers are made from."""
+        return self.replications[: self.fixed]
 
     def estimate(self, metric: str, unit: str = "ms") -> Estimate | None:
         """The metric with its interval over replications; None if it was not measured."""
-        values = [r.metrics[metric] for r in self.replications if metric in r.metrics]
+        values = [r.metrics[metric] for r in self.own() if metric in r.metrics]
         return t_interval(values, unit=unit) if values else None
 
 
@@ -60,6 +98,8 @@ class StudyRun:
     study: str
     seed: int
     variants: dict[str, VariantRun]
+    windows: dict[str, Window] = field(default_factory=dict)
+    pilots: dict[str, Pilot] = field(default_factory=dict)
 
     def saving(self, variant: str, metric: str) -> Paired | None:
         """What a variant saves against its base, replication by replication."""

@@ -48,6 +48,9 @@ class ClaimedCreation:
         claim = None
         if not self._state.pending.waiting(pair):
             claim = await self.claim(ctx, job, site=0)
+            if claim.verdict == "FULL" and self._state.settings.shared:
+                # What looks full may have been freed by another instance: ask once more, at random.
+                claim = await self.claim(ctx, job, site=1, blind=True)
         if claim is not None and claim.verdict == "BOUND":
             job.cancelled = True
             self._state.book.forget(job)
@@ -84,10 +87,20 @@ class ClaimedCreation:
             site=site,
         )
         if claim.verdict == "CLAIMED":
+            if job.ended:
+                return await self._came_too_late(ctx, job, claim)
             self._take(job, claim)
         elif claim.verdict == "FULL":
             self._state.cluster.observe_full(nodes)
         return claim
+
+    async def _came_too_late(self, ctx: JobContext, job: Job, claim: Claim) -> Claim:
+        """The job ended while its claim was under way: close it in the store too."""
+        await self._store.complete(
+            ctx.op, job.job_id, job.job_id, attempt=claim.attempt, node=claim.node_id,
+            status="failed",
+        )  # fmt: skip
+        return Claim("ENDED")
 
     def _excluded(self, job: Job) -> tuple[str, ...]:
         """Nodes that failed this job, for as long as another may be found."""

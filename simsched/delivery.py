@@ -9,6 +9,7 @@ itself is `result_queue`'s. Errors of the reference bypass the queue and leave a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from simsched.messages import (
     Error,
@@ -16,6 +17,7 @@ from simsched.messages import (
     MissingResult,
     MissReason,
     ServerToClient,
+    SessionCloseAck,
     UiEvent,
     UiEventType,
     UiStatus,
@@ -23,6 +25,10 @@ from simsched.messages import (
 from simsched.result_queue import Released
 from simsched.state import InstanceState, Session
 from simsched.telemetry import Delivered
+
+
+SILENT: Final = "elsewhere"
+"""The outcome of an utterance that another instance answers; nothing is sent for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,14 @@ class Delivery:
         )
         return [self._answered(session, entry) for entry in released]
 
+    def elsewhere(self, session: Session, utterance: int, language: str) -> None:
+        """Another instance answers for this utterance: its place here is given up in silence."""
+        if self._state.policy.result_order == "fcfs":
+            return
+        message = SessionCloseAck(session_id=session.session_id)
+        silent = Answer(session.session_id, utterance, language, "", SILENT, "", message, ())
+        self.send(self.queue(session, silent))
+
     def sweep(self, session: Session) -> list[tuple[Answer, bool]]:
         """Outcomes that time alone lets go."""
         released = session.results.sweep(self._runtime.now())
@@ -81,6 +95,8 @@ class Delivery:
     def send(self, answers: list[tuple[Answer, bool]]) -> None:
         """Send released outcomes to their targets: the room's members, else the speaker."""
         for answer, gap in answers:
+            if answer.outcome == SILENT:
+                continue
             for target in answer.targets or (answer.session_id,):
                 self._runtime.links.to_client(target, answer.message)
                 self._state.emit(

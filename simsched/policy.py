@@ -212,9 +212,9 @@ class Policy:
         "results of one utterance for several languages (B13)",
     )
     result_routing: str = _choice(
-        "session_owner",
-        "binding session_owner",
-        "what names a result's owner: the request binding (report) or the session's key (code)",
+        "claim",
+        "binding session_owner claim",
+        "what names a result's owner: the request binding (report), the session (code), the claim",
     )
     no_text_terminal: bool = _switch(True, "a result without text ends its job (B10)")
 

@@ -9,7 +9,7 @@ the scan stays as a backstop.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from simsched import steps
 from simsched.chance import key_of
@@ -23,6 +23,10 @@ from simsched.units import MS
 
 if TYPE_CHECKING:
     from simsched.dispatch import JobDispatcher
+
+
+SITES: Final = 1 << 12
+"""Repeated claims of waiting jobs are told apart by a number below this."""
 
 
 class Recovery:
@@ -98,24 +102,16 @@ class Recovery:
     async def _serve(self, pair: tuple[str, str], job: Job, *, hint: str, blind: bool) -> bool:
         op = self._background()
         ctx = self._dispatcher.context(op, job)
-        site = self._rounds
+        site = self._rounds % SITES
         claim = await self._dispatcher.claims.claim(ctx, job, site=site, hint=hint, blind=blind)
         self._runtime.end(op, Outcome.DONE if claim.verdict == "CLAIMED" else Outcome.NOTHING)
         if claim.verdict == "FULL":
             return False
         self._state.pending.remove(pair, job)
-        if job.ended:
-            await self._give_back_late(job)
-        elif claim.verdict == "CLAIMED":
+        if claim.verdict == "CLAIMED":
             self._assigned(job)
             await self._dispatcher.dispatch(job)
         return True
-
-    async def _give_back_late(self, job: Job) -> None:
-        """The job ended (cancelled, out of time) while its claim was under way."""
-        op = self._background()
-        await self._dispatcher.give_back(op, job)
-        self._runtime.end(op, Outcome.REFUSED)
 
     def _assigned(self, job: Job) -> None:
         self._state.emit(

@@ -146,20 +146,22 @@ class ResultHandler:
         """Hand the result to the instance that owns its session, if that is another."""
         if not self._state.settings.shared:
             return False
-        if self._policy.result_routing == "binding":
-            request = self._request_of(result)
-            found = await self._store.get_binding(op, request, site=6)
-            owner = found.owner if found else ""
-            if result.session_id in self._state.sessions:
-                return False
-        elif result.session_id in self._state.sessions:
-            return False
-        else:
-            owner = await self._store.owner_of(op, "session", result.session_id)
+        owner = await self._owner(op, result)
         if owner in ("", self._runtime.instance_id):
             return False
         event = ForwardResult(message=result)
         return await self._runtime.links.to_instance(steps.INBOX_APPEND, op, owner, event)
+
+    async def _owner(self, op: Operation, result: JobResult) -> str:
+        """The instance that owns a result, by the key that the policy goes by; "" if it is here."""
+        if self._policy.result_routing == "claim":
+            known = self._state.book.get(result.job_id) is not None
+            return "" if known else await self._store.claimed_by(op, result.job_id)
+        here = result.session_id in self._state.sessions
+        if self._policy.result_routing == "binding":
+            found = await self._store.get_binding(op, self._request_of(result), site=6)
+            return found.owner if found and not here else ""
+        return "" if here else await self._store.owner_of(op, "session", result.session_id)
 
     def _request_of(self, result: JobResult) -> str:
         """The request that a result answers; a node sends back what it was given."""

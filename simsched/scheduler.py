@@ -217,6 +217,8 @@ class Scheduler:
                 pending_ns=patience_ns,
             )
             job = await self.dispatcher.create_job(request)
+            if self.state.book.get(job.job_id) is not job:
+                self._delivery.elsewhere(session, index, language)
             await self.dispatcher.dispatch(job)
             self._jobs_made([job])
 

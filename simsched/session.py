@@ -319,7 +319,10 @@ class SessionActor:
                 cut_ns=cut_ns,
                 features=session.features,
             )
-            jobs.append(await self._dispatcher.create_job(request))
+            job = await self._dispatcher.create_job(request)
+            if self._state.book.get(job.job_id) is not job:
+                self._delivery.elsewhere(session, index, language)
+            jobs.append(job)
         return jobs
 
     # The end

@@ -53,7 +53,7 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The answer to a claim: `verdict` is CLAIMED, BOUND or FULL."""
+    """The answer to a claim: CLAIMED, BOUND or FULL; ENDED if the job no longer wants it."""
 
     verdict: str
     job_id: str = ""
@@ -267,6 +267,13 @@ class CellStore:
             steps.COMPLETE, op, "complete", keys, [job, attempt, status, token, OUTCOME_TTL_MS]
         )
         return _text(_items(reply)[0])
+
+    async def claimed_by(self, op: Operation, job: str) -> str:
+        """The instance whose claim a job is, or ""."""
+        value = await self._store.command(
+            steps.OWNER_READ, op, "HGET", self._binding(job), "owner", site=2
+        )
+        return value.decode() if isinstance(value, bytes) else ""
 
     async def release_lease(self, op: Operation, job: str, attempt: int, node: str) -> None:
         """Give a slot back without completing the job."""

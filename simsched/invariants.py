@@ -1,0 +1,256 @@
+"""
+The invariant checker: reads events one by one, in a simulated run or a live recording.
+
+`Checker` hands each event to the rules that it concerns, by the table `Checker._rules`. The rules
+on jobs and answers are in `conservation`, those on sessions and the comparison of two runs (I14)
+in `utterance_rules`; here are those on nodes and locks (I2, I5, I9, I10). Synchronous, and it
+never raises on what it reads: a breach is written down, and the run goes on.
+
+The checker knows no policy. It may join a recording in the middle: what began before is not
+judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from simsched.conservation import JobLedger
+from simsched.findings import (
+    CONSERVATION,
+    INVARIANTS,
+    REMEMBERED_MAX,
+    VIOLATIONS_MAX,
+    CheckSettings,
+    Findings,
+    Invariant,
+    Violation,
+)
+from simsched.telemetry import (
+    Delivered,
+    Event,
+    JobAssigned,
+    JobCreated,
+    JobDispatched,
+    JobEnded,
+    JobQueued,
+    JobRefused,
+    JobRepeated,
+    NodeOffline,
+    NodeRegistered,
+    NodeRunning,
+    RequestLock,
+    ResultAccepted,
+    ResultReceived,
+    ResultSuppressed,
+    SessionClosed,
+    SessionOpened,
+    SlotFreed,
+    SlotsForgotten,
+    SlotTaken,
+    UtteranceCut,
+)
+from simsched.utterance_rules import CutComparison, SessionRules, compare_cuts, same_cuts
+
+__all__ = [
+    "CONSERVATION",
+    "INVARIANTS",
+    "REMEMBERED_MAX",
+    "VIOLATIONS_MAX",
+    "CheckSettings",
+    "Checker",
+    "CutComparison",
+    "Invariant",
+    "Violation",
+    "compare_cuts",
+    "same_cuts",
+]
+
+HELD_MAX: Final = 1_024
+"""Slots remembered of one node: far beyond any node's, so only a leak gets there."""
+
+
+class _Held(NamedTuple):
+    """A slot that is taken: since when, and until when at most (0: no limit)."""
+
+    taken_ns: int
+    expires_ns: int
+
+
+class NodeRules:
+    """Slots, nodes that are gone, and locks."""
+
+    def __init__(self, settings: CheckSettings, findings: Findings, ledger: JobLedger) -> None:
+        self._scan_ns = settings.scan_ns
+        self._findings = findings
+        self._checked = findings.checked
+        self._ledger = ledger
+        self._slots: dict[str, int] = {}
+        self._gone: dict[str, NodeOffline] = {}
+        self._held: dict[str, dict[tuple[str, int], _Held]] = {}
+
+    def sizes(self) -> dict[str, int]:
+        """How much is remembered."""
+        return {
+            "nodes": len(self._slots),
+            "nodes_gone": len(self._gone),
+            "slots_held": sum(len(held) for held in self._held.values()),
+        }
+
+    def node_registered(self, event: NodeRegistered) -> None:
+        self._slots[event.node] = event.slots
+        self._gone.pop(event.node, None)
+
+    def node_offline(self, event: NodeOffline) -> None:
+        """Its leases end with it."""
+        if event.node not in self._gone:
+            self._gone[event.node] = event
+        self._slots.pop(event.node, None)
+        self._held.pop(event.node, None)
+        if len(self._gone) > REMEMBERED_MAX:
+            del self._gone[next(iter(self._gone))]
+
+    def job_dispatched(self, event: JobDispatched) -> None:
+        """Not to a node that is gone; news needs up to a scan to reach another instance."""
+        self._checked["I10"] += 1
+        gone = self._gone.get(event.node)
+        if gone is None:
+            return
+        travels = event.instance != gone.instance and event.at_ns - gone.at_ns <= self._scan_ns
+        if not travels:
+            self._findings.add(
+                "I10", event.at_ns, event.job,
+                f"sent to {event.node}, gone since {gone.at_ns} ({gone.reason})", event.instance,
+            )  # fmt: skip
+
+    def slot_taken(self, event: SlotTaken) -> None:
+        """I2a: the store's own count."""
+        self._checked["I2"] += 1
+        self._checked["I5"] += 1
+        slots = event.slots or self._slots.get(event.node, 0)
+        if slots and event.live > slots:
+            self._findings.add(
+                "I2", event.at_ns, event.node,
+                f"I2a: the store counts {event.live} jobs on {slots} slots", event.instance,
+            )  # fmt: skip
+        held = self._held.setdefault(event.node, {})
+        held[event.job, event.attempt] = _Held(event.at_ns, event.expires_ns)
+        if len(held) > HELD_MAX:
+            oldest = next(iter(held))
+            self._judge_slot(event.node, oldest, held.pop(oldest), event.at_ns)
+
+    def slot_freed(self, event: SlotFreed) -> None:
+        held = self._held.get(event.node)
+        if held is not None:
+            held.pop((event.job, event.attempt), None)
+
+    def slots_forgotten(self, event: SlotsForgotten) -> None:
+        self._held.pop(event.node, None)
+
+    def node_running(self, event: NodeRunning) -> None:
+        """I2b: what the node really does."""
+        if not event.started:
+            return
+        self._checked["I2"] += 1
+        slots = event.slots or self._slots.get(event.node, 0)
+        if slots and event.running > slots:
+            self._findings.add(
+                "I2", event.at_ns, event.node,
+                f"I2b: the node runs {event.running} jobs on {slots} slots", event.instance,
+            )  # fmt: skip
+
+    def request_lock(self, event: RequestLock) -> None:
+        if event.taken:
+            return
+        self._checked["I9"] += 1
+        if not event.released_by_owner:
+            self._findings.add(
+                "I9", event.at_ns, event.request,
+                f"{event.owner} gave a lock back that was not its own any more", event.instance,
+            )  # fmt: skip
+
+    def finish(self, now_ns: int) -> None:
+        """Every slot that is still held must belong to a job that still runs."""
+        for node, held in self._held.items():
+            for key, slot in held.items():
+                self._judge_slot(node, key, slot, now_ns)
+        self._held.clear()
+
+    def _judge_slot(self, node: str, key: tuple[str, int], slot: _Held, now_ns: int) -> None:
+        """A lease that has run out is free again; what ended just now may be on its way back."""
+        if 0 < slot.expires_ns <= now_ns:
+            return
+        job, attempt = key
+        limit_ns = now_ns - self._scan_ns
+        if slot.taken_ns <= limit_ns and self._ledger.ended_before(job, limit_ns):
+            self._findings.add(
+                "I5", now_ns, node, f"the slot of {job} attempt {attempt} was never freed"
+            )
+
+
+class Checker:
+    """
+    Checks one run: `observe` every event in its order, then `finish` once.
+
+    `violations` keeps the first breaches, `counts` and `checked` have a number for every
+    invariant, zero included. I14 compares two runs: see `compare_cuts`.
+    """
+
+    def __init__(self, settings: CheckSettings) -> None:
+        self._findings = Findings()
+        self._jobs = jobs = JobLedger(settings, self._findings)
+        self._sessions = sessions = SessionRules(settings, self._findings)
+        self._nodes = nodes = NodeRules(settings, self._findings, jobs)
+        self._rules: dict[type[Event], tuple[Callable[[Any], None], ...]] = {
+            SessionOpened: (sessions.session_opened,),
+            SessionClosed: (sessions.session_closed,),
+            UtteranceCut: (sessions.utterance_cut, jobs.utterance_cut),
+            JobCreated: (jobs.job_created,),
+            JobRepeated: (jobs.job_repeated,),
+            JobRefused: (jobs.job_refused, sessions.job_refused),
+            JobQueued: (jobs.job_queued,),
+            JobAssigned: (jobs.job_runs,),
+            JobDispatched: (jobs.job_runs, nodes.job_dispatched),
+            JobEnded: (jobs.job_ended, sessions.job_ended),
+            ResultReceived: (jobs.result_received,),
+            ResultAccepted: (jobs.result_accepted,),
+            ResultSuppressed: (jobs.result_suppressed,),
+            Delivered: (jobs.delivered, sessions.delivered),
+            SlotTaken: (jobs.slot_taken, nodes.slot_taken),
+            SlotFreed: (nodes.slot_freed,),
+            SlotsForgotten: (nodes.slots_forgotten,),
+            NodeRegistered: (nodes.node_registered,),
+            NodeOffline: (nodes.node_offline,),
+            NodeRunning: (nodes.node_running,),
+            RequestLock: (nodes.request_lock,),
+        }
+
+    @property
+    def violations(self) -> list[Violation]:
+        return self._findings.violations
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return self._findings.counts
+
+    @property
+    def checked(self) -> dict[str, int]:
+        return self._findings.checked
+
+    def observe(self, event: Event) -> None:
+        """Take one event in."""
+        for rule in self._rules.get(type(event), ()):
+            rule(event)
+
+    def finish(self, now_ns: int) -> None:
+        """The run ends: judge what is left. Work that is still within its bound is censored."""
+        self._jobs.finish(now_ns, self._sessions.closed())
+        self._nodes.finish(now_ns)
+
+    def conservation(self) -> dict[str, int]:
+        """Jobs by what became of them; `created` is the sum of the others, `lost` must be 0."""
+        return self._jobs.account()
+
+    def sizes(self) -> dict[str, int]:
+        """How much is remembered, by kind: bounded by the work in progress and fixed tails."""
+        return self._jobs.sizes() | self._sessions.sizes() | self._nodes.sizes()
