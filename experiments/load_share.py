@@ -23,8 +23,8 @@ from simsched.units import SECOND
 
 PILOT_REPLICATION: Final = -1
 PILOT_UTTERANCES: Final = 40
-PILOT_SESSIONS_PER_S: Final = 0.5
-"""Thin against any system that a study would load; a busier pilot costs less simulated time."""
+PILOT_SESSIONS_PER_S: Final = 0.05
+"""Thin enough that sessions rarely meet, whatever a step costs."""
 
 
 def pilots(study: Study) -> dict[str, Pilot]:

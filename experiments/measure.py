@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from simsched.experiments.backlog import backlog
 from simsched.experiments.intervals import quantile
 from simsched.experiments.metrics import OPERATIONS, PERCENTILES
 from simsched.experiments.runs import Replication, Window
@@ -42,6 +43,7 @@ _SELECTION = ("select.",)
 def measure(result: RunResult, variant: str, scenario: Scenario, window: Window) -> Replication:
     """All metrics of one run."""
     metrics = _latencies(result, window) | _jobs(result, window) | _per_creation(result)
+    metrics |= backlog(result, window)
     busy = utilisation(result, scenario)
     metrics |= {f"busy:{name}": share for name, share in busy.items()}
     jobs = max(1, len(result.jobs["status"]))

@@ -44,18 +44,31 @@ WAITS: Final[Mapping[str, tuple[str, str]]] = {
 PERCENTILES: Final = (50, 95, 99)
 
 _PLAIN: Final[Mapping[str, Metric]] = {
-    "snapshot_read_ms": Metric("ms", "snapshot reads and copies per creation", "每次创建的快照获取"),
+    "snapshot_read_ms": Metric(
+        "ms", "snapshot reads and copies per creation", "每次创建的快照获取"
+    ),
     "node_selection_ms": Metric("ms", "node selection per creation", "每次创建的节点选择"),
     "session_lock_wait_ms": Metric(
         "ms", "wait for the session lock per creation", "每次创建的会话锁等待"
     ),
     "redis_ops_per_create": Metric("1", "Redis operations per creation", "每次创建的Redis操作数"),
     "abandoned_share": Metric("1", "jobs that gave up waiting", "放弃等待的任务比例"),
-    "blocked_share": Metric("1", "jobs refused because the queue was full", "因队列满被拒的任务比例"),
+    "blocked_share": Metric(
+        "1", "jobs refused because the queue was full", "因队列满被拒的任务比例"
+    ),
     "failed_share": Metric("1", "jobs that failed", "失败的任务比例"),
     "waited_share": Metric("1", "jobs that had to wait for a node", "需要等待节点的任务比例"),
     "number_in_queue": Metric("1", "jobs that wait for a node, over time", "平均等待任务数"),
-    "number_in_system": Metric("1", "jobs not yet completed by a node, over time", "平均在途任务数"),
+    "number_in_system": Metric(
+        "1", "jobs not yet completed by a node, over time", "平均在途任务数"
+    ),
+    "system_backlog": Metric(
+        "1", "jobs that no node has begun with, from the cut on", "切句后节点尚未开始的任务数"
+    ),
+    "system_growth_per_s": Metric("1/s", "growth of that number", "该数的增长速度"),
+    "dispatch_backlog": Metric("1", "jobs not yet dispatched", "尚未派发的任务数"),
+    "dispatch_growth_per_s": Metric("1/s", "growth of that number", "该数的增长速度"),
+    "window_s": Metric("s", "length of the window that is measured", "测量窗口长度"),
     "jobs_per_s": Metric("1/s", "jobs completed per second", "每秒完成任务数"),
 }
 
@@ -87,6 +100,8 @@ def metric_of(name: str) -> Metric:
     if name.endswith("_per_100k"):
         invariant = name.removesuffix("_per_100k")
         return Metric(
-            "1/100k jobs", f"violations of {invariant} per 100,000 jobs", f"每十万任务违反{invariant}"
+            "1/100k jobs",
+            f"violations of {invariant} per 100,000 jobs",
+            f"每十万任务违反{invariant}",
         )
     return Metric("", name, name)

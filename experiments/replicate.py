@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from simsched.experiments.measure import measure
 from simsched.experiments.runs import Replication, Window
@@ -94,10 +94,19 @@ class Finished:
 
 def run_task(task: Task) -> Finished:
     """Play and measure one replication; depends on nothing but the task."""
+    try:
+        return _run(task)
+    except Exception as error:
+        error.add_note(
+            f"in variant {task.variant!r}, replication {task.replication}, seed {task.seed}"
+        )
+        raise
+
+
+def _run(task: Task) -> Finished:
     steps = _StepFile(task) if task.keep_steps else None
-    result = simulate(
-        task.scenario, seed=task.seed, replication=task.replication, sink=steps and steps.add
-    )
+    sink = None if steps is None else steps.add
+    result = simulate(task.scenario, seed=task.seed, replication=task.replication, sink=sink)
     window = task.window
     return Finished(
         variant=task.variant,

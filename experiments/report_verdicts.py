@@ -138,7 +138,8 @@ def pairs_of(run: StudyRun, variant: str) -> list[tuple[Replication, Replication
 
 def rows_of(cuts: Cuts) -> list[Cut]:
     """Cuts as rows."""
-    columns = zip(cuts.session, cuts.utterance, cuts.audio_bytes, cuts.reason, strict=True)
+    numbers = (cuts.utterance.tolist(), cuts.audio_bytes.tolist())
+    columns = zip(cuts.session, *numbers, cuts.reason, strict=True)
     return [Cut(*row) for row in columns]
 
 
@@ -272,7 +273,7 @@ def judge_proposal(run: StudyRun, proposal: Proposal, phase: int, form: str = ""
 
 
 def stage_promises(number: int) -> list[tuple[str, Range]]:
-    """What a stage with those before it was to save, by metric; the parts as the report has them."""
+    """What a stage and those before it were to save, by metric."""
     stage = figures().stage[number - 1]
     promised: list[tuple[str, Range]] = [("create_job_ms", stage.cumulative)]
     for metric in METRICS[1:]:

@@ -73,13 +73,15 @@ class VariantRun:
     """
     All replications of one variant; the study's fixed number first.
 
-    Those beyond `fixed` were added to make a comparison precise, and count for that alone.
+    Those beyond `fixed` were added to make a comparison precise, and count for that alone;
+    `pairs` of them are compared with the base's.
     """
 
     name: str
     base: str | None
     replications: list[Replication]
     fixed: int | None = None
+    pairs: int | None = None
 
     def own(self) -> list[Replication]:
         """The replications that the variant's own numbers are made from."""
@@ -109,7 +111,7 @@ class StudyRun:
         base = self.variants[run.base]
         pairs = [
             (b.metrics[metric], v.metrics[metric])
-            for b, v in zip(base.replications, run.replications, strict=False)
+            for b, v in zip(base.replications, run.replications[: run.pairs], strict=False)
             if metric in b.metrics and metric in v.metrics
         ]
         return paired([b for b, _ in pairs], [v for _, v in pairs]) if pairs else None

@@ -192,7 +192,8 @@ class Study:
 def built_in() -> tuple[str, ...]:
     """The names of the packaged studies."""
     files = (resources.files("simsched") / "experiments").iterdir()
-    names = sorted(file.name for file in files if file.name.endswith(".toml"))
+    tables = [file for file in files if file.name.endswith(".toml")]
+    names = sorted(f.name for f in tables if "[[variant]]" in f.read_text(encoding="utf-8"))
     return tuple(name.removesuffix(".toml") for name in names if name != f"{TEMPLATE}.toml")
 
 
@@ -388,7 +389,9 @@ def _bases_first(entries: Mapping[str, Table], where: str) -> list[str]:
         if base is not None:
             place = f"{where}: variant {name}"
             if not isinstance(base, str) or base not in entries:
-                raise ConfigError(place, "base", f"no variant {base!r}; {meant(str(base), entries)}")
+                raise ConfigError(
+                    place, "base", f"no variant {base!r}; {meant(str(base), entries)}"
+                )
             if base == name or base in above:
                 raise ConfigError(place, "base", f"{base!r} comes back to itself")
             add(base, (*above, name))

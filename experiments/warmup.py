@@ -32,10 +32,10 @@ MSER_BATCH: Final = 5
 # Below this many batches the minimum of MSER is an accident of the last few values.
 _MSER_BATCHES_MIN: Final = 10
 # A growth is reported when it is certain at this level ...
-_GROWTH_LEVEL: Final = 0.99
+GROWTH_LEVEL: Final = 0.99
 # ... and, even at its low end, adds this share of the mean number in system over the run. A run
 # that starts empty under overload adds 2, one cut at its middle adds 2/3, a stationary one about 0.
-_GROWTH_SHARE_MIN: Final = 0.25
+GROWTH_SHARE_MIN: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,9 +176,9 @@ def overload(
         return None
     slopes = [_slope(times, values) for values in counts]
     mean_number = mean([mean(values) for values in counts])
-    certain = t_interval(slopes, _GROWTH_LEVEL)
+    certain = t_interval(slopes, GROWTH_LEVEL)
     added_at_least = certain.low * (times[-1] - times[0])
-    if added_at_least <= 0 or added_at_least < _GROWTH_SHARE_MIN * mean_number:
+    if added_at_least <= 0 or added_at_least < GROWTH_SHARE_MIN * mean_number:
         return None
     rate = t_interval(slopes, level, unit="1/s", method="slope per replication, t across")
     return Growth(rate=rate, mean_number=mean_number)

@@ -14,7 +14,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from importlib import import_module
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -48,7 +48,7 @@ def workers_for(jobs: int | None, cluster: str | None) -> Workers:
 
 
 class HereAlone:
-    """This process, one task after another."""
+    """The calling process, one task after another."""
 
     def __enter__(self) -> Self:
         return self
@@ -114,13 +114,13 @@ class DaskCluster:
 
     def __init__(self, address: str) -> None:
         try:
-            from distributed import Client
+            self._dask: Any = import_module("distributed")
         except ImportError:
             raise SimschedError(
                 "--cluster needs the extra `cluster`: pip install 'simsched[cluster]'"
             ) from None
         try:
-            self._client: Any = Client(address, timeout="10s", set_as_default=False)
+            self._client = self._dask.Client(address, timeout="10s", set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise SimschedError(f"--cluster {address}: cannot be reached: {error}") from None
 
@@ -132,17 +132,8 @@ class DaskCluster:
 
     def finished(self, tasks: Sequence[Task]) -> Iterator[Finished]:
         """The results, as they come."""
-        from distributed import as_completed as as_dask_completed
-
         # pure=False: a key by content would have to hash whole scenarios.
         futures = [self._client.submit(run_task, task, pure=False) for task in tasks]
-        for future in as_dask_completed(futures):
+        for future in self._dask.as_completed(futures):
             result: Finished = future.result()
             yield result
-
-
-@contextmanager
-def open_workers(jobs: int | None, cluster: str | None) -> Iterator[Workers]:
-    """Workers for the length of a block."""
-    with workers_for(jobs, cluster) as workers:
-        yield workers

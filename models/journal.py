@@ -7,12 +7,12 @@ columns. Cuts are kept as columns too, so that two variants' cuts can be compare
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 import numpy.typing as npt
 
 from simsched.invariants import Checker
@@ -74,10 +74,18 @@ class Cuts:
     """All cuts of a run, as columns."""
 
     session: list[str]
-    utterance: array[int]
-    audio_bytes: array[int]
+    utterance: npt.NDArray[np.int64]
+    audio_bytes: npt.NDArray[np.int64]
     reason: list[str]
-    at_ns: array[int]
+    at_ns: npt.NDArray[np.int64]
+
+    @property
+    def rows(self) -> Iterator[tuple[str, int, int, str, int]]:
+        """Session, utterance, bytes, reason, moment of every cut."""
+        return zip(
+            self.session, self.utterance.tolist(), self.audio_bytes.tolist(), self.reason,
+            self.at_ns.tolist(), strict=True,
+        )  # fmt: skip
 
 
 class Journal:
@@ -97,7 +105,8 @@ class Journal:
         )
         self._lines = {name: Lines() for name in NAMES}
         self._words: dict[str, int] = {}
-        self.cuts = Cuts([], array("q"), array("q"), [], array("q"))
+        self._cuts = Spool({"utterance": "q", "audio_bytes": "q", "at_ns": "q", "reason": "I"})
+        self._cut_sessions = Lines()
         self.counters: dict[str, int] = {}
         self.listener: Callable[[Event], None] | None = None
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
@@ -127,12 +136,14 @@ class Journal:
 
     def _cut(self, event: UtteranceCut) -> None:
         self._cut_at[event.session, event.utterance] = event.at_ns
-        cuts = self.cuts
-        cuts.session.append(event.session)
-        cuts.utterance.append(event.utterance)
-        cuts.audio_bytes.append(event.audio_bytes)
-        cuts.reason.append(event.reason)
-        cuts.at_ns.append(event.at_ns)
+        recent = self._cuts.recent
+        self._cut_sessions.append(event.session)
+        recent["utterance"].append(event.utterance)
+        recent["audio_bytes"].append(event.audio_bytes)
+        recent["at_ns"].append(event.at_ns)
+        recent["reason"].append(self._word(event.reason))
+        if len(recent["reason"]) >= SPILL_ROWS:
+            self._cuts.spill()
 
     def _created(self, event: JobCreated) -> None:
         cut = self._cut_at.get((event.session, event.utterance), event.at_ns)
@@ -195,6 +206,15 @@ class Journal:
     def _word(self, text: str) -> int:
         """Texts repeat: each is kept once, and by number in its column."""
         return self._words.setdefault(text, len(self._words))
+
+    def cuts(self) -> Cuts:
+        """All cuts, in their order."""
+        columns = self._cuts.columns()
+        words = list(self._words)
+        return Cuts(
+            self._cut_sessions.all(), columns["utterance"], columns["audio_bytes"],
+            [words[int(number)] for number in columns["reason"]], columns["at_ns"],
+        )  # fmt: skip
 
     def jobs(self) -> dict[str, npt.NDArray[Any] | list[str]]:
         """All jobs as columns, those that are still open last."""

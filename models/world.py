@@ -48,6 +48,9 @@ from simsched.units import MINUTE, MS, SECOND
 DRAIN_NS: Final = 3 * MINUTE
 """How long a run goes on after its last arrival: four tries of 30 s and the scans between."""
 
+GC_THRESHOLD: Final = (100_000, 20, 20)
+"""Sessions and clients end as cycles: collect them, but a hundred times less often than usual."""
+
 SETTLE_NS: Final = SECOND
 """Nodes register and become ready before the first session arrives."""
 
@@ -319,14 +322,13 @@ class World:
         await self.kernel.sleep(limit_ns)
 
     def _play(self, main: Coroutine[Any, Any, None]) -> RunResult:
-        collecting = gc.isenabled()
-        gc.disable()
+        usual = gc.get_threshold()
+        gc.set_threshold(*GC_THRESHOLD)
         try:
             self.kernel.run(main)
         finally:
             self.kernel.close()
-            if collecting:
-                gc.enable()
+            gc.set_threshold(*usual)
         ended = self.kernel.now
         self.checker.finish(ended)
         return self._result(ended)
@@ -349,7 +351,7 @@ class World:
             checked=dict(self.checker.checked),
             examples=[(v.invariant, v.at_ns, v.text) for v in self.checker.violations[:20]],
             conservation=self.checker.conservation(),
-            cuts=self.journal.cuts,
+            cuts=self.journal.cuts(),
             counters=self.journal.counters,
             redis_busy_ns=self._redis.busy_ns,
             node_busy_ns=sum(worker.busy_ns for worker in self._workers),
@@ -369,8 +371,10 @@ def _check_settings(scenario: Scenario) -> CheckSettings:
     return CheckSettings(
         pause_ns=cut.pause_ns,
         pending_ns=policy.pending_ms * MS,
+        hangover_ns=max(cut.hangover_auto_ms, cut.hangover_manual_ms) * MS,
         job_timeout_ns=policy.job_timeout_ms * MS,
         failover_max=policy.failover_max,
+        gap_ns=policy.gap_ms * MS,
     )
 
 

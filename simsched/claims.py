@@ -10,12 +10,13 @@ re-dispatch: it expects the attempt that failed and excludes its node.
 
 from __future__ import annotations
 
-from simsched import steps
+from simsched import births, steps
+from simsched.errors import StoreUnavailable
 from simsched.jobs import Job, JobRequest
 from simsched.placement import JobContext, Placement
 from simsched.state import InstanceState
 from simsched.store import Claim
-from simsched.telemetry import JobCreated, JobQueued, JobRefused, JobRepeated, Operation, SlotTaken
+from simsched.telemetry import Operation, SlotTaken
 from simsched.units import MS
 
 BINDING_SLACK_MS = 60_000
@@ -39,27 +40,45 @@ class ClaimedCreation:
         async with self._runtime.step(steps.JOBS_READ, op):
             known = self._state.book.get(job_id)
         if known is not None:
-            return self._repeated(known, request)
+            return births.repeated(self._state, known, request)
         job = Job(job_id, request, self._runtime.now(), op.phase)
         self._state.book.add(job)
-        ctx = self._placement.context(op, request)
+        try:
+            verdict = await self._first_claim(self._placement.context(op, request), job)
+        except StoreUnavailable:
+            if self._policy.store_down == "refuse":
+                del self._state.book.jobs[job_id]
+                raise
+            verdict = "FULL"
+        if verdict == "BOUND":
+            job.cancelled = True
+            del self._state.book.jobs[job_id]
+            return births.repeated(self._state, job, request)
+        if not job.node_id:
+            # At once: between the answer FULL and a place in line no freed slot may slip by.
+            births.created(self._state, job)
+            births.line_up(self._state, job)
+        async with self._runtime.step(steps.JOBS_WRITE, op):
+            if not job.announced:
+                births.created(self._state, job)
+        return job
+
+    async def _first_claim(self, ctx: JobContext, job: Job) -> str:
+        """
+        Ask for a slot, unless others wait for one already.
+
+        A slot that was freed while the store said FULL found nobody in line: ask again.
+        """
         await self._placement.learn(ctx, site=0)
-        pair = (request.source_language, request.target_language)
-        claim = None
-        if not self._state.pending.waiting(pair):
+        while not self._state.pending.waiting(job.request.pair):
+            freed = self._state.slots_freed
             claim = await self.claim(ctx, job, site=0)
             if claim.verdict == "FULL" and self._state.settings.shared:
                 # What looks full may have been freed by another instance: ask once more, at random.
                 claim = await self.claim(ctx, job, site=1, blind=True)
-        if claim is not None and claim.verdict == "BOUND":
-            job.cancelled = True
-            self._state.book.forget(job)
-            return self._repeated(job, request)
-        async with self._runtime.step(steps.JOBS_WRITE, op):
-            self._created(job)
-        if not job.node_id:
-            self._line_up(job, pair)
-        return job
+            if claim.verdict != "FULL" or freed == self._state.slots_freed:
+                return claim.verdict
+        return "FULL"
 
     async def claim(
         self, ctx: JobContext, job: Job, *, site: int, hint: str = "", blind: bool = False
@@ -112,55 +131,12 @@ class ClaimedCreation:
 
     def _take(self, job: Job, claim: Claim) -> None:
         job.assign(claim.node_id, claim.attempt, reserved=True)
+        job.leased_ns = self._runtime.now()
         self._state.cluster.observe_load(claim.node_id, live=claim.live)
         self._state.emit(
             SlotTaken(
                 at_ns=self._runtime.now(), instance=self._runtime.instance_id,
                 node=claim.node_id, job=job.job_id, attempt=claim.attempt, live=claim.live,
                 slots=claim.slots, expires_ns=self._runtime.now() + self._policy.lease_ms * MS,
-            )
-        )  # fmt: skip
-
-    def _line_up(self, job: Job, pair: tuple[str, str]) -> None:
-        request, state = job.request, self._state
-        now = self._runtime.now()
-        if state.pending.full:
-            job.reason = "QUEUE_FULL"
-            state.emit(
-                JobRefused(
-                    at_ns=now, instance=self._runtime.instance_id, request=request.request_id,
-                    session=request.session_id, utterance=request.utterance,
-                    target=request.target_language, reason="QUEUE_FULL",
-                )
-            )  # fmt: skip
-            return
-        patience = request.pending_ns
-        job.deadline_ns = now + (self._policy.pending_ms * MS if patience is None else patience)
-        state.pending.push(pair, job)
-        state.emit(
-            JobQueued(
-                at_ns=now, instance=self._runtime.instance_id, job=job.job_id,
-                session=request.session_id, deadline_ns=job.deadline_ns, reason="NO_FREE_NODE",
-            )
-        )  # fmt: skip
-
-    def _repeated(self, job: Job, request: JobRequest) -> Job:
-        self._state.emit(
-            JobRepeated(
-                at_ns=self._runtime.now(), instance=self._runtime.instance_id, job=job.job_id,
-                request=request.request_id, session=request.session_id,
-                utterance=request.utterance, target=request.target_language,
-            )
-        )  # fmt: skip
-        return job
-
-    def _created(self, job: Job) -> None:
-        request = job.request
-        self._state.emit(
-            JobCreated(
-                at_ns=self._runtime.now(), instance=self._runtime.instance_id, job=job.job_id,
-                request=request.request_id, session=request.session_id,
-                utterance=request.utterance, target=request.target_language,
-                node=job.node_id, attempt=job.attempt, phase=job.phase,
             )
         )  # fmt: skip

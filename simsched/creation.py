@@ -10,12 +10,13 @@ reference's fault, kept behind `lock_busy = fall_through`.
 
 from __future__ import annotations
 
-from simsched import steps
+from simsched import births, steps
+from simsched.errors import StoreUnavailable
 from simsched.jobs import Job, JobRequest
 from simsched.placement import JobContext, Placement
 from simsched.state import InstanceState
 from simsched.store import Binding
-from simsched.telemetry import JobCreated, JobRepeated, Operation, RequestLock
+from simsched.telemetry import Operation, RequestLock
 from simsched.units import MS
 
 
@@ -34,8 +35,23 @@ class PhasedCreation:
         if self._policy.job_key != "off":
             known = self._state.book.of_job_key(request.job_key, self._runtime.now())
             if known is not None:
-                return self._repeated(known, request)
+                return births.repeated(self._state, known, request)
         ctx = self._placement.context(op, request)
+        try:
+            job = await self._create_by_phases(ctx)
+        except StoreUnavailable:
+            if self._policy.store_down == "refuse":
+                raise
+            job = self._without_node(ctx, "")
+        waits = not (job.node_id or job.reason or job.deadline_ns or job.ended)
+        if waits and self._state.book.get(job.job_id) is job:
+            births.line_up(self._state, job)
+        if self._policy.job_key != "off":
+            self._state.book.remember_job_key(request.job_key, job.job_id, self._runtime.now())
+        return job
+
+    async def _create_by_phases(self, ctx: JobContext) -> Job:
+        op = ctx.op
         job: Job | None = None
         if self._state.settings.shared:
             op.phase = 2
@@ -43,8 +59,6 @@ class PhasedCreation:
         if job is None:
             op.phase = max(op.phase, 1)
             job = await self._create_local(ctx)
-        if self._policy.job_key != "off":
-            self._state.book.remember_job_key(request.job_key, job.job_id, self._runtime.now())
         return job
 
     # Phase 1
@@ -54,7 +68,7 @@ class PhasedCreation:
         async with self._runtime.step(steps.JOBS_READ, op, site=10):
             known = self._state.book.of_request(request.request_id, self._runtime.now())
         if known is not None:
-            return self._repeated(known, request)
+            return births.repeated(self._state, known, request)
         job_id = self._new_id(request, site=10)
         await self._placement.learn(ctx, site=10)
         if request.preferred_node:
@@ -82,13 +96,13 @@ class PhasedCreation:
         async with self._runtime.step(steps.JOBS_READ, op, site=1):
             local = self._state.book.get(first.job_id) if first else None
         if first is not None:
-            return self._repeated(local or self._rebuilt(first, request), request)
+            return births.repeated(self._state, local or self._rebuilt(first, request), request)
         if self._policy.binding_reads == "every":
             second = await self._store.get_binding(op, request.request_id, site=2)
             async with self._runtime.step(steps.JOBS_READ, op, site=2):
                 local = self._state.book.get(second.job_id) if second else None
             if local is not None:
-                return self._repeated(local, request)
+                return births.repeated(self._state, local, request)
         job_id = self._new_id(request, site=2)
         await self._placement.learn(ctx, site=2)
         chosen = await self._placement.choose(ctx, steps.SELECT_PHASE2, site=4)
@@ -102,6 +116,7 @@ class PhasedCreation:
         owner = f"{self._runtime.instance_id}:{job_id}"
         if not await self._lock(op, request.request_id, owner):
             return await self._lock_stayed_busy(ctx)
+        self._lock_event(request.request_id, owner, taken=True, ours=True)
         try:
             if self._policy.binding_reads != "cached":
                 found = await self._store.get_binding(op, request.request_id, site=3)
@@ -116,14 +131,16 @@ class PhasedCreation:
             await self._store.set_binding(op, request.request_id, binding)
         finally:
             released = await self._store.unlock_request(op, request.request_id, owner)
-            self._state.emit(
-                RequestLock(
-                    at_ns=self._runtime.now(), instance=self._runtime.instance_id,
-                    request=request.request_id, owner=owner, taken=False,
-                    released_by_owner=released,
-                )
-            )  # fmt: skip
+            self._lock_event(request.request_id, owner, taken=False, ours=released)
         return await self._keep(ctx, job_id, node, reserved=reserves, phase=2)
+
+    def _lock_event(self, request_id: str, owner: str, *, taken: bool, ours: bool) -> None:
+        self._state.emit(
+            RequestLock(
+                at_ns=self._runtime.now(), instance=self._runtime.instance_id,
+                request=request_id, owner=owner, taken=taken, released_by_owner=ours,
+            )
+        )  # fmt: skip
 
     async def _bind_first(self, ctx: JobContext, job_id: str, node: str) -> Job | None:
         """One SET NX instead of lock, GET and SET: the loser reads the winner's (W5)."""
@@ -157,13 +174,13 @@ class PhasedCreation:
         found = await self._store.get_binding(ctx.op, ctx.request.request_id, site=4)
         if found is not None and self._policy.lock_busy == "await_binding":
             return await self._take_over(ctx.op, found, ctx.request)
-        return self._without_node(ctx)
+        return self._without_node(ctx, "REQUEST_LOCK_BUSY")
 
     async def _take_over(self, op: Operation, found: Binding, request: JobRequest) -> Job:
         """Somebody bound the request while we chose: theirs counts."""
         async with self._runtime.step(steps.JOBS_READ, op, site=3):
             local = self._state.book.get(found.job_id)
-        return self._repeated(local or self._rebuilt(found, request), request)
+        return births.repeated(self._state, local or self._rebuilt(found, request), request)
 
     # Both
 
@@ -180,22 +197,17 @@ class PhasedCreation:
         job.dispatched = True
         return job
 
-    def _repeated(self, job: Job, request: JobRequest) -> Job:
-        self._state.emit(
-            JobRepeated(
-                at_ns=self._runtime.now(), instance=self._runtime.instance_id, job=job.job_id,
-                request=request.request_id, session=request.session_id,
-                utterance=request.utterance, target=request.target_language,
-            )
-        )  # fmt: skip
-        return job
+    def _without_node(self, ctx: JobContext, reason: str) -> Job:
+        """
+        A job that nobody dispatches.
 
-    def _without_node(self, ctx: JobContext) -> Job:
-        """A job that nobody dispatches: the lock stayed busy and the policy rejects."""
+        With a reason it is refused at once (the lock stayed busy and the policy rejects), without
+        one it runs into the pending timeout (the store is down and the policy is slow: B22).
+        """
         job = Job(self._new_id(ctx.request, site=8), ctx.request, self._runtime.now(), phase=2)
-        job.reason = "REQUEST_LOCK_BUSY"
+        job.reason = reason
         self._state.book.add(job)
-        self._created(job)
+        births.created(self._state, job)
         return job
 
     async def _keep(
@@ -206,16 +218,5 @@ class PhasedCreation:
             if node:
                 job.assign(node, 1, reserved=reserved)
             self._state.book.add(job)
-        self._created(job)
+        births.created(self._state, job)
         return job
-
-    def _created(self, job: Job) -> None:
-        request = job.request
-        self._state.emit(
-            JobCreated(
-                at_ns=self._runtime.now(), instance=self._runtime.instance_id, job=job.job_id,
-                request=request.request_id, session=request.session_id,
-                utterance=request.utterance, target=request.target_language,
-                node=job.node_id, attempt=job.attempt, phase=job.phase,
-            )
-        )  # fmt: skip

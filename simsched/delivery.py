@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from simsched.jobs import JobRequest
 from simsched.messages import (
     Error,
     ErrorCode,
@@ -25,7 +26,6 @@ from simsched.messages import (
 from simsched.result_queue import Released
 from simsched.state import InstanceState, Session
 from simsched.telemetry import Delivered
-
 
 SILENT: Final = "elsewhere"
 """The outcome of an utterance that another instance answers; nothing is sent for it."""
@@ -115,14 +115,25 @@ class Delivery:
         else:
             self.send([(answer, True)])
 
-    def refuse_utterance(self, session: Session, utterance: int, code: str) -> None:
-        """An utterance whose jobs could not be made: an error towards every expected language."""
-        for language in self._state.rooms.targets(session.session_id, session.target_language):
-            message = Error(code=code, message=code)
-            self.fail(
-                session,
-                Answer(session.session_id, utterance, language, "", "error", code, message, ()),
-            )
+    def refuse(self, request: JobRequest, code: str) -> None:
+        """A request for which no job could be made: an error towards its targets."""
+        session_id, utterance = request.session_id, request.utterance
+        self.ui_event(
+            session_id, "", utterance, request.trace_id, UiEventType.ERROR, error=ErrorCode(code)
+        )
+        message = Error(code=code, message=code)
+        self.fail(
+            self._state.sessions.get(session_id),
+            Answer(
+                session_id, utterance, request.target_language, "", "error", code, message,
+                request.targets,
+            ),
+        )  # fmt: skip
+
+    def drain(self, session: Session) -> None:
+        """The session is over: send what waited for its turn (domain 2.7)."""
+        held = [entry for entry in session.results.drain() if entry.item is not None]
+        self.send([self._answered(session, entry) for entry in held])
 
     def ui_event(
         self,

@@ -8,7 +8,10 @@ here, or through the inbox of the instance that the node is connected to.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from simsched import steps
+from simsched.births import CreationFailed
 from simsched.claims import ClaimedCreation
 from simsched.creation import PhasedCreation
 from simsched.delivery import Answer, Delivery
@@ -17,7 +20,7 @@ from simsched.inbox import DispatchToNode
 from simsched.jobs import Job, JobRequest, JobStatus
 from simsched.messages import Error, ErrorCode, JobAssign, Pipeline, UiEventType
 from simsched.placement import JobContext, Placement
-from simsched.state import InstanceState
+from simsched.state import InstanceState, Session
 from simsched.store import Binding
 from simsched.telemetry import JobDispatched, JobEnded, Operation, OpKind, Outcome, SlotFreed
 
@@ -29,7 +32,15 @@ PARTIAL_INTERVAL_MS = 1_000
 
 
 class JobDispatcher:
-    """Creates, dispatches and ends the jobs of one instance."""
+    """
+    Creates, dispatches and ends the jobs of one instance.
+
+    `retry` is asked for another node when an assignment could not be sent, `on_drained` is told
+    when the last job of a closed session has ended; both are wired by their owners.
+    """
+
+    retry: Callable[[Job, str], Awaitable[None]]
+    on_drained: Callable[[Session], None]
 
     def __init__(self, state: InstanceState, delivery: Delivery) -> None:
         self._state = state
@@ -46,59 +57,56 @@ class JobDispatcher:
         A job for the request: new, or the one it has already.
 
         Its latency is the report's metric of proposals 1, 2, 5 and 6.
+
+        Raises:
+            CreationFailed: the store gave no answer, or there is no node and the policy raises.
+
         """
-        session = self._state.sessions.get(request.session_id)
         op = self._runtime.begin(
             OpKind.CREATE_JOB, request.session_key, request.utterance, request.session_id
         )
         try:
             create = self.claims if self._policy.job_scheme == "claim" else self._phases
             job = await create.create(op, request)
-        except StoreUnavailable:
+        except StoreUnavailable as error:
             self._runtime.end(op, Outcome.FAILED)
-            raise
+            raise CreationFailed("SCHEDULER_DEPENDENCY_DOWN") from error
         self._runtime.end(op, Outcome.DONE if job.node_id else Outcome.NOTHING)
-        if session is not None and self._state.book.get(job.job_id) is job and not job.dispatched:
-            session.jobs_open += 1
+        if self._policy.create_failure == "raise" and not job.node_id and not job.ended:
+            self._state.pending.remove(request.pair, job)
+            self.end(job, JobStatus.FAILED, "NO_AVAILABLE_NODE")
+            raise CreationFailed("NO_AVAILABLE_NODE")
         return job
 
     async def dispatch(self, job: Job) -> None:
         """Send the job to its node, unless that was done; without a node it waits."""
-        if job.dispatched or job.cancelled:
+        if job.dispatched or job.cancelled or job.ended:
             return
         if job.reason:
             await self.refuse(job, job.reason)
             return
-        if not job.node_id:
+        if not job.node_id or await self.hand_over(job):
             return
+        if self._policy.node_loss == "event":
+            await self.retry(job, "NODE_UNAVAILABLE")
+        else:
+            await self.refuse(job, "NODE_UNAVAILABLE")
+
+    async def hand_over(self, job: Job) -> bool:
+        """Send the job to the node that it has; False if the node cannot be reached."""
+        is_first = not job.dispatched_ns
         op = self._operation(job)
-        if await self.send_assignment(op, job):
-            await self._mark_dispatched(op, job)
-            self._runtime.end(op, Outcome.DONE)
+        try:
+            sent = await self.send_assignment(op, job)
+            if sent:
+                await self._mark_dispatched(op, job)
+        except StoreUnavailable:
+            sent = job.dispatched
+            self._runtime.telemetry.count("store_unavailable")
+        self._runtime.end(op, Outcome.DONE if sent else Outcome.FAILED)
+        if sent and is_first:
             self._tell(job, UiEventType.DISPATCHED)
-            return
-        self._runtime.end(op, Outcome.FAILED)
-        if self._policy.node_loss == "event" and job.failovers < self._policy.failover_max:
-            job.failovers += 1
-            await self.reclaim(job)
-            return
-        await self.refuse(job, "NODE_UNAVAILABLE")
-
-    async def reclaim(self, job: Job) -> bool:
-        """
-        Another node for a job whose node failed it (safe scheme); False: it waits again.
-
-        The old attempt stays fenced off: its results are recognised by their number.
-        """
-        self.forget_node(job)
-        op = self._operation(job)
-        ctx = self.context(op, job)
-        claim = await self.claims.claim(ctx, job, site=job.attempt + 1)
-        self._runtime.end(op, Outcome.DONE if claim.verdict == "CLAIMED" else Outcome.NOTHING)
-        if claim.verdict == "CLAIMED":
-            await self.dispatch(job)
-            return True
-        return False
+        return sent
 
     def context(self, op: Operation, job: Job) -> JobContext:
         """What a later choice for this job starts from."""
@@ -114,21 +122,28 @@ class JobDispatcher:
     async def send_assignment(self, op: Operation, job: Job) -> bool:
         """Send `job_assign` here or through another instance; False: the node is nowhere."""
         self._note_node(job)
-        job.dispatched = True
+        job.dispatched, before_ns = True, job.dispatched_ns
         job.dispatched_ns = self._runtime.now()
         message = self._assignment(job)
         if self._runtime.links.to_node(job.node_id, message):
             self._dispatched(job)
             return True
-        if self._state.settings.shared:
-            home = await self._store.owner_of(op, "node", job.node_id)
-            if home and home != self._runtime.instance_id:
-                event = DispatchToNode(node_id=job.node_id, message=message)
-                if await self._runtime.links.to_instance(steps.INBOX_APPEND, op, home, event):
-                    self._dispatched(job)
-                    return True
-        job.dispatched = False
-        return False
+        passed_on = False
+        try:
+            passed_on = self._state.settings.shared and await self._pass_on(op, job, message)
+        finally:
+            if not passed_on:
+                job.dispatched, job.dispatched_ns = False, before_ns
+        if passed_on:
+            self._dispatched(job)
+        return passed_on
+
+    async def _pass_on(self, op: Operation, job: Job, message: JobAssign) -> bool:
+        home = await self._store.owner_of(op, "node", job.node_id)
+        if home in ("", self._runtime.instance_id):
+            return False
+        event = DispatchToNode(node_id=job.node_id, message=message)
+        return await self._runtime.links.to_instance(steps.INBOX_APPEND, op, home, event)
 
     def _dispatched(self, job: Job) -> None:
         self._state.emit(
@@ -187,8 +202,15 @@ class JobDispatcher:
             op = self._operation(job)
             await self.give_back(op, job)
             self._runtime.end(op, Outcome.REFUSED)
+        self.fail(job, code)
+
+    def fail(self, job: Job, code: str) -> None:
+        """A job came to nothing: the client hears it, and the books are closed."""
+        if job.ended:
+            return
+        if job.status is not JobStatus.COMPLETED_NO_TEXT:
+            self.tell_error(job, code)
         self.end(job, JobStatus.FAILED, code)
-        self.tell_error(job, code)
 
     def tell_error(self, job: Job, code: str) -> None:
         """The error outcome of a job, in its turn."""
@@ -212,12 +234,39 @@ class JobDispatcher:
         )  # fmt: skip
 
     def end(self, job: Job, status: JobStatus, reason: str = "") -> None:
-        """Close the books on a job: its last state, and what it held in memory."""
+        """
+        Close the books on a job: its last state, and what it held in memory.
+
+        A job without text stays in the book if the reference's rule says so: it may end again,
+        which is no second end to anybody else (B10).
+        """
         if job.ended:
             return
+        if job.status is JobStatus.PENDING:
+            self._state.pending.remove(job.request.pair, job)
+        is_first = job.status is not JobStatus.COMPLETED_NO_TEXT
         job.move(status)
         job.reason = reason
         self.forget_node(job)
+        if self._policy.job_gc and job.ended:
+            self._state.book.forget(job)
+        elif is_first:
+            self._state.book.ended_total += 1
+        if is_first:
+            self._ended(job, status)
+            self._let_go(job.request)
+
+    def yield_to_other(self, job: Job) -> None:
+        """Another instance has the job: ours is forgotten without a word to anybody."""
+        self._state.pending.remove(job.request.pair, job)
+        job.cancelled = True
+        self._state.book.jobs.pop(job.job_id, None)
+        session = self._state.sessions.get(job.request.session_id)
+        if session is not None:
+            self._delivery.elsewhere(session, job.request.utterance, job.request.target_language)
+        self._let_go(job.request)
+
+    def _ended(self, job: Job, status: JobStatus) -> None:
         request = job.request
         names = {JobStatus.COMPLETED: "completed", JobStatus.COMPLETED_NO_TEXT: "completed"}
         self._state.emit(
@@ -225,17 +274,22 @@ class JobDispatcher:
                 at_ns=self._runtime.now(), instance=self._runtime.instance_id, job=job.job_id,
                 session=request.session_id, utterance=request.utterance,
                 target=request.target_language, node=job.node_id, attempt=job.attempt,
-                status=names.get(status, "failed"), reason=reason,
+                status=names.get(status, "failed"), reason=job.reason,
             )
         )  # fmt: skip
-        session = self._state.sessions.get(request.session_id)
+
+    def _let_go(self, request: JobRequest) -> None:
+        """One job less that its utterance and its session wait for."""
+        state, key = self._state, (request.session_id, request.utterance)
+        left = state.utterance_jobs.pop(key, 1) - 1
+        if left:
+            state.utterance_jobs[key] = left
+        else:
+            state.utterance_nodes.pop(key, None)
+        session = state.sessions.get(request.session_id)
         if session is not None:
             session.jobs_open -= 1
-        if self._policy.job_gc:
-            self._state.book.forget(job)
-        else:
-            self._state.book.ended_total += 1
-        self._forget_utterance(request)
+            self.on_drained(session)
 
     def _note_node(self, job: Job) -> None:
         request, state = job.request, self._state
@@ -253,25 +307,31 @@ class JobDispatcher:
             if not held:
                 del self._state.node_jobs[job.node_id]
 
-    def _forget_utterance(self, request: JobRequest) -> None:
-        session = self._state.sessions.get(request.session_id)
-        if session is None or not session.jobs_open:
-            self._state.utterance_nodes.pop((request.session_id, request.utterance), None)
-
     async def give_back(self, op: Operation, job: Job) -> None:
-        """Free the job's slot in the store, as the policy counts slots."""
+        """Free the job's slot in the store, as the policy counts slots; the store may be away."""
         if not job.reserved:
             return
         job.reserved = False
+        node, attempt = job.node_id, job.attempt
+        try:
+            if self._policy.slots == "lease":
+                await self._store.release_lease(op, job.job_id, attempt, node)
+            else:
+                await self._store.release(op, job.job_id, attempt, node)
+        except StoreUnavailable:
+            # A lease runs out by itself; a counter is set right by the node's next heartbeat.
+            self._runtime.telemetry.count("store_unavailable")
+        self.slot_freed(job, node, attempt)
+
+    def slot_freed(self, job: Job, node: str, attempt: int) -> None:
+        """One attempt's slot is free again, as far as this instance knows."""
+        self._state.slots_freed += 1
         if self._policy.slots == "lease":
-            await self._store.release_lease(op, job.job_id, job.attempt, job.node_id)
-            self._state.cluster.observe_load(job.node_id, change=-1)
-        else:
-            await self._store.release(op, job.job_id, job.attempt, job.node_id)
+            self._state.cluster.observe_load(node, change=-1)
         self._state.emit(
             SlotFreed(
-                at_ns=self._runtime.now(), instance=self._runtime.instance_id, node=job.node_id,
-                job=job.job_id, attempt=job.attempt,
+                at_ns=self._runtime.now(), instance=self._runtime.instance_id, node=node,
+                job=job.job_id, attempt=attempt,
             )
         )  # fmt: skip
 

@@ -10,7 +10,15 @@ from __future__ import annotations
 
 import msgspec
 
-from simsched.messages import JobAssign, JobCancel, JobResult, ServerToClient
+from simsched.messages import (
+    JobAck,
+    JobAssign,
+    JobCancel,
+    JobResult,
+    JobStarted,
+    NodeAsrPartial,
+    ServerToClient,
+)
 from simsched.nodes import NodeView
 
 
@@ -22,9 +30,9 @@ class DispatchToNode(msgspec.Struct, frozen=True, gc=False):
 
 
 class ForwardResult(msgspec.Struct, frozen=True, gc=False):
-    """A node's result for a session that you own."""
+    """A node's result, or its word on a running job, for a session that you own."""
 
-    message: JobResult
+    message: JobResult | JobAck | JobStarted | NodeAsrPartial
 
 
 class SendToSession(msgspec.Struct, frozen=True, gc=False):

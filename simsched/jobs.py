@@ -9,10 +9,10 @@ decides nothing and waits for nothing: the shells in `dispatch` and `results` do
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import IntEnum
+from heapq import heappop, heappush
 from typing import Final
 
 from simsched.units import SECOND
@@ -30,16 +30,21 @@ class JobStatus(IntEnum):
 
 
 TERMINAL: Final = frozenset({JobStatus.COMPLETED, JobStatus.COMPLETED_NO_TEXT, JobStatus.FAILED})
+"""States in which a job owes nothing more."""
+
+ENDED: Final = frozenset({JobStatus.COMPLETED, JobStatus.FAILED})
+"""States that nothing leaves: `COMPLETED_NO_TEXT` is not among them, see `TRANSITIONS`."""
 
 TRANSITIONS: Final[dict[JobStatus, frozenset[JobStatus]]] = {
-    JobStatus.PENDING: frozenset({JobStatus.ASSIGNED, JobStatus.FAILED}),
+    # A job in line for its next attempt may still get the answer of the one before.
+    JobStatus.PENDING: frozenset({JobStatus.ASSIGNED, *TERMINAL}),
     JobStatus.ASSIGNED: frozenset(
         {JobStatus.PENDING, JobStatus.ASSIGNED, JobStatus.PROCESSING, *TERMINAL}
     ),
     JobStatus.PROCESSING: frozenset({JobStatus.PENDING, JobStatus.ASSIGNED, *TERMINAL}),
     JobStatus.COMPLETED: frozenset(),
-    # The reference does not count it as terminal: such a job may still time out (B10).
-    JobStatus.COMPLETED_NO_TEXT: frozenset({JobStatus.ASSIGNED, JobStatus.FAILED}),
+    # The reference does not count it as terminal: such a job may time out and run again (B10).
+    JobStatus.COMPLETED_NO_TEXT: frozenset({JobStatus.ASSIGNED, *TERMINAL}),
     JobStatus.FAILED: frozenset(),
 }
 
@@ -74,9 +79,14 @@ class JobRequest:
     targets: tuple[str, ...] = ()
     padding_ms: int = 0
     cut: str = ""
-    cut_ns: int = 0
+    first_audio_ms: int = 0
     features: tuple[str, ...] = ()
     pending_ns: int | None = None
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """Source and target language: the line in which a job of this request waits."""
+        return (self.source_language, self.target_language)
 
     @property
     def job_key(self) -> str:
@@ -90,6 +100,7 @@ class Job:
 
     __slots__ = (
         "accepted_ns",
+        "announced",
         "attempt",
         "cancelled",
         "created_ns",
@@ -98,6 +109,7 @@ class Job:
         "dispatched_ns",
         "failovers",
         "job_id",
+        "leased_ns",
         "node_id",
         "phase",
         "reason",
@@ -123,6 +135,8 @@ class Job:
         self.deadline_ns = 0
         self.tried_nodes: tuple[str, ...] = ()
         self.cancelled = False
+        self.announced = False
+        self.leased_ns = 0
         self.reason = ""
 
     def move(self, status: JobStatus) -> None:
@@ -137,13 +151,14 @@ class Job:
         self.attempt = attempt
         self.reserved = reserved
         self.dispatched = False
+        self.accepted_ns = 0
         if node_id not in self.tried_nodes:
             self.tried_nodes = (*self.tried_nodes, node_id)
 
     @property
     def ended(self) -> bool:
-        """Whether a terminal state was reached."""
-        return self.status in TERMINAL
+        """Whether a state was reached that nothing leaves."""
+        return self.status in ENDED
 
 
 @dataclass(slots=True)
@@ -166,11 +181,13 @@ class JobBook:
     def remember_request(self, request_id: str, job_id: str, now_ns: int) -> None:
         """Bind a request locally for the reference's lease; lapsed ones go first."""
         _drop_lapsed(self.by_request, now_ns)
+        self.by_request.pop(request_id, None)  # a renewed one goes to the end of the order
         self.by_request[request_id] = (job_id, now_ns + REQUEST_LEASE_NS)
 
     def remember_job_key(self, job_key: str, job_id: str, now_ns: int) -> None:
         """Bind a job key locally; lapsed ones go first."""
         _drop_lapsed(self.by_job_key, now_ns)
+        self.by_job_key.pop(job_key, None)
         self.by_job_key[job_key] = (job_id, now_ns + JOB_KEY_TTL_NS)
 
     def of_request(self, request_id: str, now_ns: int) -> Job | None:
@@ -209,21 +226,24 @@ class PendingQueue:
     """
     Jobs that wait for a node, first come first served within a language pair.
 
-    Bounded: `full` says when a further job has to be refused.
+    Bounded: `full` says when a further job has to be refused. Joining, leaving anywhere in the line
+    and asking for the next deadline cost at most the logarithm of its length.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._queues: dict[tuple[str, str], deque[Job]] = {}
-        self._count = 0
+        self._queues: dict[tuple[str, str], OrderedDict[str, Job]] = {}
+        self._deadlines: list[tuple[int, int, tuple[str, str], Job]] = []
+        self._places: dict[str, int] = {}
+        self._pushed = 0
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._places)
 
     @property
     def full(self) -> bool:
         """Whether a further job would pass the bound."""
-        return self._count >= self._limit
+        return len(self._places) >= self._limit
 
     def waiting(self, pair: tuple[str, str]) -> int:
         """How many wait for this language pair."""
@@ -236,34 +256,46 @@ class PendingQueue:
     def push(self, pair: tuple[str, str], job: Job) -> None:
         """Line up at the end."""
         assert not self.full, "check `full` before pushing"
-        self._queues.setdefault(pair, deque()).append(job)
-        self._count += 1
+        assert job.job_id not in self._places, f"{job.job_id} waits already"
+        self._pushed += 1
+        self._queues.setdefault(pair, OrderedDict())[job.job_id] = job
+        self._places[job.job_id] = self._pushed
+        heappush(self._deadlines, (job.deadline_ns, self._pushed, pair, job))
 
     def head(self, pair: tuple[str, str]) -> Job | None:
         """Who is first in line."""
         queue = self._queues.get(pair)
-        return queue[0] if queue else None
+        return next(iter(queue.values())) if queue else None
 
     def remove(self, pair: tuple[str, str], job: Job) -> bool:
         """Leave the line; False if the job was not in it."""
         queue = self._queues.get(pair)
-        if queue is None or job not in queue:
+        if queue is None or queue.get(job.job_id) is not job:
             return False
-        queue.remove(job)
-        self._count -= 1
+        del queue[job.job_id]
+        del self._places[job.job_id]
         if not queue:
             del self._queues[pair]
         return True
 
     def earliest_deadline(self) -> int | None:
         """When the next wait runs out."""
-        return min((job.deadline_ns for _, job in self._waiting()), default=None)
+        heap = self._deadlines
+        while heap and not self._waits(heap[0]):
+            heappop(heap)
+        return heap[0][0] if heap else None
 
     def due(self, now_ns: int) -> list[tuple[tuple[str, str], Job]]:
-        """Those whose wait has run out, in line order."""
-        return [(pair, job) for pair, job in self._waiting() if job.deadline_ns <= now_ns]
+        """Those whose wait has run out, by deadline and then in line order."""
+        heap, found = self._deadlines, []
+        while heap and heap[0][0] <= now_ns:
+            entry = heappop(heap)
+            if self._waits(entry):
+                found.append(entry)
+        for entry in found:
+            heappush(heap, entry)  # they leave the line when they are removed
+        return [(pair, job) for _, _, pair, job in found]
 
-    def _waiting(self) -> Iterator[tuple[tuple[str, str], Job]]:
-        for pair, queue in self._queues.items():
-            for job in queue:
-                yield pair, job
+    def _waits(self, entry: tuple[int, int, tuple[str, str], Job]) -> bool:
+        """Whether the entry's job is still at the place in line for which it was made."""
+        return self._places.get(entry[3].job_id) == entry[1]

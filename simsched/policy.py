@@ -224,6 +224,11 @@ class Policy:
         "each once_stale local",
         "reads of the buffer's clock: three; one for all (P3); one, then local now (3s) (W10)",
     )
+    pause_cut: str = _choice(
+        "held",
+        "any held",
+        "a pause cuts the chunk that ends it too, or only audio that waited through it",
+    )
     group_reads: str = _choice(
         "merged", "separate merged", "active group and playback in one read or two (W23)"
     )
@@ -339,6 +344,7 @@ PUBLISHED: Final[dict[str, object]] = {
     "node_failure": "report",
     "result_routing": "binding",
     "buffer_clock": "each",
+    "pause_cut": "any",
     "group_reads": "separate",
     "group_reads_when": "always",
     "store_down": "slow",

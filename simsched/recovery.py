@@ -9,20 +9,23 @@ the scan stays as a backstop.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from simsched import steps
 from simsched.chance import key_of
 from simsched.delivery import Delivery
+from simsched.errors import StoreUnavailable
 from simsched.inbox import DispatchToNode
 from simsched.jobs import Job, JobStatus
 from simsched.messages import JobCancel
 from simsched.state import PENDING_RETRY_NS, InstanceState, Session
-from simsched.telemetry import JobAssigned, Operation, OpKind, Outcome
+from simsched.telemetry import JobAssigned, Operation, OpKind, Outcome, SlotTaken
 from simsched.units import MS
 
 if TYPE_CHECKING:
     from simsched.dispatch import JobDispatcher
+    from simsched.placement import JobContext
 
 
 SITES: Final = 1 << 12
@@ -43,6 +46,9 @@ class Recovery:
         self._rounds = 0
         self._deadlines = state.runtime.timer(self._deadline_passed)
         self._pumping = False
+        self._asked: deque[tuple[str, int, bool]] = deque()
+        self._retrying: dict[str, None] = {}
+        dispatcher.retry = self.retry_elsewhere
         self._order_watch: dict[str, None] = {}
 
     def _background(self) -> Operation:
@@ -53,8 +59,8 @@ class Recovery:
 
     def waits(self, job: Job) -> None:
         """A job was put in line: see to its deadline."""
-        self._arm()
         assert job.deadline_ns > 0
+        self._arm()
 
     def _arm(self) -> None:
         earliest = self._state.pending.earliest_deadline()
@@ -84,33 +90,53 @@ class Recovery:
             self._arm()
 
     async def pump(self, *, hint: str = "", most: int = 0, blind: bool = False) -> None:
-        """Give free slots to waiting jobs, first come first served within a language pair."""
+        """
+        Give free slots to waiting jobs, first come first served within a language pair.
+
+        One at a time: a call that comes while another waits for the store is made up for after it.
+        """
+        self._asked.append((hint, most, blind))
         if self._pumping:
             return
         self._pumping = True
-        served = 0
         try:
-            for pair in self._state.pending.pairs():
-                while not most or served < most:
-                    job = self._state.pending.head(pair)
-                    if job is None or not await self._serve(pair, job, hint=hint, blind=blind):
-                        break
-                    served += 1
+            while self._asked:
+                await self._pump_once(*self._asked.popleft())
+        except StoreUnavailable:
+            # Whoever waits keeps the place in line; the next event or deadline looks again.
+            self._runtime.telemetry.count("store_unavailable")
+            self._asked.clear()
         finally:
             self._pumping = False
 
+    async def _pump_once(self, hint: str, most: int, blind: bool) -> None:
+        served = 0
+        for pair in self._state.pending.pairs():
+            while not most or served < most:
+                job = self._state.pending.head(pair)
+                if job is None or not await self._serve(pair, job, hint=hint, blind=blind):
+                    break
+                served += 1
+
     async def _serve(self, pair: tuple[str, str], job: Job, *, hint: str, blind: bool) -> bool:
+        """Try to place the first in line; False if it still waits."""
         op = self._background()
         ctx = self._dispatcher.context(op, job)
         site = self._rounds % SITES
-        claim = await self._dispatcher.claims.claim(ctx, job, site=site, hint=hint, blind=blind)
-        self._runtime.end(op, Outcome.DONE if claim.verdict == "CLAIMED" else Outcome.NOTHING)
-        if claim.verdict == "FULL":
+        if self._policy.job_scheme == "claim":
+            claims = self._dispatcher.claims
+            verdict = (await claims.claim(ctx, job, site=site, hint=hint, blind=blind)).verdict
+        else:
+            verdict = await self._choose_again(ctx, job, excluded=())
+        self._runtime.end(op, Outcome.DONE if verdict == "CLAIMED" else Outcome.NOTHING)
+        if verdict == "FULL":
             return False
         self._state.pending.remove(pair, job)
-        if claim.verdict == "CLAIMED":
+        if verdict == "CLAIMED":
             self._assigned(job)
             await self._dispatcher.dispatch(job)
+        elif verdict == "BOUND":
+            self._dispatcher.yield_to_other(job)
         return True
 
     def _assigned(self, job: Job) -> None:
@@ -129,68 +155,101 @@ class Recovery:
         if self._policy.node_loss != "event":
             return
         op = self._background()
-        await self._store.node_gone(op, node_id)
+        try:
+            await self._store.node_gone(op, node_id)
+        except StoreUnavailable:
+            self._runtime.telemetry.count("store_unavailable")
         self._runtime.end(op)
         for job_id in held:
             job = self._state.book.get(job_id)
             if job is not None and not job.ended and job.node_id == node_id:
-                job.reserved = False
+                if job.reserved:
+                    job.reserved = False
+                    self._dispatcher.slot_freed(job, node_id, job.attempt)
                 await self.retry_elsewhere(job, "WS_DISCONNECTED")
 
     async def retry_elsewhere(self, job: Job, reason: str) -> None:
-        """Another node for the job, or the queue, or the end of its tries."""
-        if job.failovers >= self._policy.failover_max:
-            await self._dispatcher.refuse(job, reason if job.attempt else "NO_AVAILABLE_NODE")
+        """Another node for the job, or the queue, or the end of its tries; once at a time."""
+        if job.job_id in self._retrying:
             return
-        job.failovers += 1
-        if self._policy.job_scheme == "phases":
-            await self._fail_over(job)
-            return
-        if job.reserved:
-            op = self._background()
-            await self._dispatcher.give_back(op, job)
-            self._runtime.end(op)
-        if not await self._dispatcher.reclaim(job):
-            await self._line_up_again(job)
+        self._retrying[job.job_id] = None
+        try:
+            await self._try_others(job, reason)
+        finally:
+            del self._retrying[job.job_id]
+
+    async def _try_others(self, job: Job, reason: str) -> None:
+        while not job.ended:
+            if job.failovers >= self._policy.failover_max:
+                await self._dispatcher.refuse(job, reason)
+                return
+            job.failovers += 1
+            verdict = await self._place_again(job)
+            if verdict == "CLAIMED":
+                self._assigned(job)
+                if await self._dispatcher.hand_over(job):
+                    return
+                reason = "NODE_UNAVAILABLE"
+                if self._policy.node_loss != "event":
+                    await self._dispatcher.refuse(job, reason)
+            elif verdict == "BOUND":
+                self._dispatcher.yield_to_other(job)
+                return
+            elif self._policy.pending == "queue":
+                await self._line_up_again(job)
+                return
+            else:
+                await self._dispatcher.refuse(job, "JOB_TIMEOUT")
+
+    async def _place_again(self, job: Job) -> str:
+        """Free what the last attempt held and look for another node; the verdict of a claim."""
+        op = self._background()
+        old_node = job.node_id
+        self._dispatcher.forget_node(job)
+        await self._dispatcher.give_back(op, job)
+        verdict = "ENDED"
+        if not job.ended:
+            ctx = self._dispatcher.context(op, job)
+            try:
+                if self._policy.job_scheme == "claim":
+                    claim = await self._dispatcher.claims.claim(ctx, job, site=job.attempt + 1)
+                    verdict = claim.verdict
+                else:
+                    verdict = await self._choose_again(ctx, job, excluded=(old_node,))
+            except StoreUnavailable:
+                self._runtime.telemetry.count("store_unavailable")
+                verdict = "FULL"
+        self._runtime.end(op, Outcome.DONE if verdict == "CLAIMED" else Outcome.FAILED)
+        return verdict
 
     async def _line_up_again(self, job: Job) -> None:
-        pair = (job.request.source_language, job.request.target_language)
-        if job.ended:
-            return
         if self._state.pending.full:
             await self._dispatcher.refuse(job, "QUEUE_FULL")
             return
         job.move(JobStatus.PENDING)
         job.dispatched = False
         job.deadline_ns = self._runtime.now() + self._policy.pending_ms * MS
-        self._state.pending.push(pair, job)
+        self._state.pending.push(job.request.pair, job)
         self.waits(job)
 
-    async def _fail_over(self, job: Job) -> None:
-        """The reference's failover: another node, one more attempt (domain 4.8, 8.5)."""
-        op = self._background()
-        old_node = job.node_id
-        self._dispatcher.forget_node(job)
-        await self._dispatcher.give_back(op, job)
-        ctx = self._dispatcher.context(op, job)
-        await self._dispatcher.placement.learn(ctx, site=20 + job.attempt)
-        chosen = await self._dispatcher.placement.choose(
-            ctx, steps.SELECT_AGAIN, site=20 + job.attempt, excluded=(old_node,)
-        )
+    async def _choose_again(self, ctx: JobContext, job: Job, *, excluded: tuple[str, ...]) -> str:
+        """The reference's way to another node, one more attempt (domain 4.8, 8.5)."""
+        placement, site = self._dispatcher.placement, 20 + job.attempt
+        await placement.learn(ctx, site=site)
+        chosen = await placement.choose(ctx, steps.SELECT_AGAIN, site=site, excluded=excluded)
         node = chosen.node_id or ""
         reserves = bool(node) and self._state.settings.shared and self._policy.slots == "counter"
         if reserves:
-            refusal = await self._store.reserve(op, job.job_id, job.attempt + 1, node, site=20)
+            refusal = await self._store.reserve(ctx.op, job.job_id, job.attempt + 1, node, site=20)
             node = node if refusal == "OK" else ""
-        self._runtime.end(op, Outcome.DONE if node else Outcome.FAILED)
         if not node:
-            await self._dispatcher.refuse(job, "JOB_TIMEOUT")
-            return
+            return "FULL"
         if job.ended:
-            return
+            if reserves:
+                await self._store.release(ctx.op, job.job_id, job.attempt + 1, node)
+            return "ENDED"
         job.assign(node, job.attempt + 1, reserved=reserves)
-        self._assigned(job)
-        await self._dispatcher.dispatch(job)
+        return "CLAIMED"
 
     # The scan
 
@@ -201,6 +260,7 @@ class Recovery:
             op = self._background()
             async with self._runtime.step(steps.TIMEOUT_SCAN, op, n=len(self._state.book.jobs)):
                 overdue = [job for job in self._state.book.jobs.values() if self._overdue(job)]
+            await self._renew_leases(op)
             self._runtime.end(op)
             for job in overdue:
                 await self._time_out(job)
@@ -208,25 +268,61 @@ class Recovery:
 
     def _overdue(self, job: Job) -> bool:
         now = self._runtime.now()
-        if job.ended and job.status is not JobStatus.COMPLETED_NO_TEXT:
+        if job.ended or not job.announced or job.job_id in self._retrying:
             return False
         if not job.dispatched:
-            waits = job.deadline_ns or job.created_ns + self._policy.pending_ms * MS
-            return now > waits and not job.deadline_ns
+            # Who waits in line has a deadline of its own.
+            return not job.deadline_ns and now > job.created_ns + self._policy.pending_ms * MS
         limit = self._policy.job_timeout_ms
         if self._policy.ack_timeout_ms and not job.accepted_ns:
             limit = min(limit, self._policy.ack_timeout_ms)
         return now - job.dispatched_ns > limit * MS
 
     async def _time_out(self, job: Job) -> None:
+        """One overdue job; the scan may have come to it late, so look again."""
+        if not self._overdue(job):
+            return
         if not job.dispatched:
             await self._dispatcher.refuse(job, "PENDING_TIMEOUT")
             return
         self.send_cancel(job, "job_timeout")
-        if job.failovers >= self._policy.failover_max:
-            await self._dispatcher.refuse(job, "JOB_TIMEOUT")
-            return
         await self.retry_elsewhere(job, "JOB_TIMEOUT")
+
+    async def _renew_leases(self, op: Operation) -> None:
+        """A job may run longer than its lease: renew what has used half of its life."""
+        if self._policy.slots != "lease":
+            return
+        now, half_ns = self._runtime.now(), self._policy.lease_ms * MS // 2
+        due: dict[str, list[Job]] = {}
+        for job in self._state.book.jobs.values():
+            if job.reserved and now - job.leased_ns >= half_ns:
+                due.setdefault(job.node_id, []).append(job)
+        for node_id, jobs in due.items():
+            members = [f"{job.job_id}:{job.attempt}" for job in jobs]
+            try:
+                lost = await self._store.renew(op, node_id, self._policy.lease_ms, members)
+            except StoreUnavailable:
+                self._runtime.telemetry.count("store_unavailable")
+                return
+            self._renewed(
+                node_id, [(job, member in lost) for job, member in zip(jobs, members, strict=True)]
+            )
+
+    def _renewed(self, node_id: str, jobs: list[tuple[Job, bool]]) -> None:
+        now = self._runtime.now()
+        for job, is_lost in jobs:
+            if is_lost:
+                self._runtime.telemetry.count("leases_lost")
+                continue
+            job.leased_ns = now
+            # `live` and `slots` are not known to a renewal: 0.
+            self._state.emit(
+                SlotTaken(
+                    at_ns=now, instance=self._runtime.instance_id, node=node_id, job=job.job_id,
+                    attempt=job.attempt, live=0, slots=0,
+                    expires_ns=now + self._policy.lease_ms * MS,
+                )
+            )  # fmt: skip
 
     # Cancelling
 
@@ -239,16 +335,18 @@ class Recovery:
 
     async def _cancel_remotely(self, node_id: str, message: JobCancel) -> None:
         op = self._background()
-        home = await self._store.owner_of(op, "node", node_id)
-        if home and home != self._runtime.instance_id:
-            event = DispatchToNode(node_id=node_id, message=message)
-            await self._runtime.links.to_instance(steps.INBOX_APPEND, op, home, event)
+        try:
+            home = await self._store.owner_of(op, "node", node_id)
+            if home and home != self._runtime.instance_id:
+                event = DispatchToNode(node_id=node_id, message=message)
+                await self._runtime.links.to_instance(steps.INBOX_APPEND, op, home, event)
+        except StoreUnavailable:
+            self._runtime.telemetry.count("store_unavailable")
         self._runtime.end(op)
 
     async def cancel(self, job: Job, reason: str) -> None:
         """End a job that is not wanted any more and free what it holds."""
-        pair = (job.request.source_language, job.request.target_language)
-        self._state.pending.remove(pair, job)
+        self._state.pending.remove(job.request.pair, job)
         job.cancelled = True
         if job.dispatched:
             self.send_cancel(job, reason)

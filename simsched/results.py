@@ -11,18 +11,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simsched import steps
+from simsched import answers, steps
 from simsched.chance import key_of
 from simsched.delivery import Answer, Delivery
+from simsched.errors import StoreUnavailable
 from simsched.inbox import ForwardResult
 from simsched.jobs import Job, JobStatus
 from simsched.messages import (
     JobResult,
     MissingResult,
-    MissReason,
-    NetworkTimings,
-    ServiceTimings,
-    TranslationResult,
     UiEventType,
 )
 from simsched.state import DEDUP_WINDOW_NS, InstanceState
@@ -33,7 +30,6 @@ from simsched.telemetry import (
     ResultAccepted,
     ResultReceived,
     ResultSuppressed,
-    SlotFreed,
 )
 
 if TYPE_CHECKING:
@@ -78,7 +74,13 @@ class ResultHandler:
                     attempt=result.attempt_id, success=result.success,
                 )
             )  # fmt: skip
-        outcome, freed = await self._process(op, result, forwarded=forwarded)
+            self._note_missing_model(result)
+        try:
+            outcome, freed = await self._process(op, result, forwarded=forwarded)
+        except StoreUnavailable:
+            # Whose it is cannot be asked now: the job's timeout is the backstop.
+            self._runtime.telemetry.count("store_unavailable")
+            outcome, freed = Outcome.FAILED, False
         self._runtime.end(op, outcome)
         if freed:
             await self._recovery.slot_freed(result.node_id)
@@ -104,6 +106,10 @@ class ResultHandler:
         if not await self._close_in_store(op, job, result):
             self._suppress(result, job, "store_refused")
             return Outcome.REFUSED, True
+        why_not = self._refusal(job, result) or self._overtaken(result)
+        if why_not:
+            self._suppress(result, job, why_not)
+            return Outcome.REFUSED, True
         self._note_seen(result)
         self._accepted(job, result)
         if not result.success:
@@ -111,6 +117,8 @@ class ResultHandler:
             return Outcome.FAILED, True
         async with self._runtime.step(steps.JOBS_WRITE, op):
             pass
+        if job.ended:
+            return Outcome.REFUSED, True
         await self._answer(op, result, job)
         no_text = result.extra is not None and result.extra.reason in NO_TEXT_REASONS
         hidden = no_text and not self._policy.no_text_terminal
@@ -138,6 +146,11 @@ class ResultHandler:
             if self._policy.dedup_recorded == "before":
                 self._note_seen(result)
             return True
+
+    def _overtaken(self, result: JobResult) -> str:
+        """Whether a repeat was accepted while the store was asked about this one."""
+        after = self._policy.dedup_recorded == "after"
+        return "duplicate" if after and self._seen_key(result) in self._state.seen_results else ""
 
     def _note_seen(self, result: JobResult) -> None:
         self._state.seen_results.setdefault(self._seen_key(result), self._runtime.now())
@@ -206,34 +219,45 @@ class ResultHandler:
             if not result.success and self._may_retry(job):
                 await self._dispatcher.give_back(op, job)
                 return True
-            verdict = await self._store.complete(
-                op, job.job_id, job.job_id, attempt=job.attempt, node=job.node_id,
-                status=status,
-            )  # fmt: skip
-            job.reserved = False
-            self._slot_freed(job)
-            return verdict == "ACCEPTED"
-        if self._state.settings.shared:
-            await self._store.release(op, job.job_id, job.attempt, job.node_id)
-            await self._store.dec_running(op, job.node_id)
-            for site, move in enumerate(("finish", "release")):
-                await self._store.move_fsm(
-                    op, move, job.job_id, job.node_id, job.attempt, site=10 + site
-                )
+            return await self._complete(op, job, status)
+        try:
+            if self._state.settings.shared:
+                await self._count_down(op, job)
+        except StoreUnavailable:
+            self._runtime.telemetry.count("store_unavailable")
         if job.reserved:
             job.reserved = False
-            self._slot_freed(job)
+            self._dispatcher.slot_freed(job, job.node_id, job.attempt)
         return True
 
-    def _slot_freed(self, job: Job) -> None:
-        if self._policy.slots == "lease":
-            self._state.cluster.observe_load(job.node_id, change=-1)
-        self._state.emit(
-            SlotFreed(
-                at_ns=self._runtime.now(), instance=self._runtime.instance_id, node=job.node_id,
-                job=job.job_id, attempt=job.attempt,
+    async def _complete(self, op: Operation, job: Job, status: str) -> bool:
+        """
+        Report the end once, fenced by the attempt; False if it counts no more.
+
+        A binding that is lost, or a store that is away, does not cost the client its answer: the
+        job is ours, its attempt is current, and the lease runs out by itself.
+        """
+        node, attempt = job.node_id, job.attempt
+        try:
+            verdict = await self._store.complete(
+                op, job.job_id, job.job_id, attempt=attempt, node=node, status=status
             )
-        )  # fmt: skip
+        except StoreUnavailable:
+            self._runtime.telemetry.count("store_unavailable")
+            verdict = "UNKNOWN"
+        if job.reserved and job.attempt == attempt:
+            job.reserved = False
+            self._dispatcher.slot_freed(job, node, attempt)
+        return verdict in ("ACCEPTED", "UNKNOWN")
+
+    async def _count_down(self, op: Operation, job: Job) -> None:
+        """The reference's four calls; `fenced` takes off only what this job had been counted."""
+        node, attempt = job.node_id, job.attempt
+        released = await self._store.release(op, job.job_id, attempt, node)
+        if self._policy.slot_release == "counters" or (not released and job.accepted_ns):
+            await self._store.dec_running(op, node)
+        for site, move in enumerate(("finish", "release")):
+            await self._store.move_fsm(op, move, job.job_id, node, attempt, site=10 + site)
 
     def _may_retry(self, job: Job) -> bool:
         return self._policy.node_failure == "retry" and job.failovers < self._policy.failover_max
@@ -241,17 +265,22 @@ class ResultHandler:
     async def _failed(self, op: Operation, job: Job, result: JobResult) -> None:
         """A node could not do it: try another, or tell the client."""
         code = result.error.code if result.error else "PROCESSING_ERROR"
-        if code == "MODEL_NOT_AVAILABLE":
-            self._state.cluster.mark_unavailable(
-                result.node_id, _detail(result, "service_id"), "", self._runtime.now()
-            )
         if self._may_retry(job):
             await self._recovery.retry_elsewhere(job, code)
             return
         async with self._runtime.step(steps.JOBS_WRITE, op):
             pass
-        self._dispatcher.end(job, JobStatus.FAILED, code)
-        self._dispatcher.tell_error(job, code)
+        await self._group(op, result)
+        self._dispatcher.fail(job, code)
+
+    def _note_missing_model(self, result: JobResult) -> None:
+        """The node said that it lacks a model: its own instance remembers it for a while (B18)."""
+        if result.error is None or result.error.code != "MODEL_NOT_AVAILABLE":
+            return
+        details = result.error.details if isinstance(result.error.details, dict) else {}
+        service = str(details.get("service_id") or details.get("model_id") or "")
+        version = str(details.get("service_version") or details.get("version") or "")
+        self._state.cluster.mark_unavailable(result.node_id, service, version, self._runtime.now())
 
     # What the client gets
 
@@ -260,7 +289,7 @@ class ResultHandler:
         await self._session(op, site=1)
         self._tell_progress(result, job)
         async with self._runtime.step(steps.RESULT_METRICS, op):
-            message = self._message(result, job, group_id, part)
+            message = answers.message_of(self._runtime, result, job, group_id, part)
         request = job.request if job else None
         answer = Answer(
             session_id=result.session_id,
@@ -316,61 +345,3 @@ class ResultHandler:
                     result.session_id, result.job_id, result.utterance_index, result.trace_id,
                     event, elapsed_ms=elapsed,
                 )  # fmt: skip
-
-    def _message(
-        self, result: JobResult, job: Job | None, group_id: str | None, part: int | None
-    ) -> TranslationResult | MissingResult:
-        now_ms = self._runtime.now_ms()
-        if not (result.text_asr or result.text_translated or result.tts_audio):
-            return MissingResult(
-                session_id=result.session_id, utterance_index=result.utterance_index,
-                reason=MissReason.SILENCE_DETECTED, created_at_ms=now_ms,
-                trace_id=result.trace_id,
-            )  # fmt: skip
-        return TranslationResult(
-            session_id=result.session_id,
-            utterance_index=result.utterance_index,
-            job_id=result.job_id,
-            text_asr=result.text_asr or "",
-            text_translated=result.text_translated or "",
-            tts_audio=result.tts_audio or b"",
-            tts_format=result.tts_format or "pcm16",
-            trace_id=result.trace_id,
-            scheduler_sent_at_ms=now_ms,
-            extra=result.extra,
-            group_id=group_id,
-            part_index=part,
-            service_timings=_service_timings(result),
-            network_timings=self._network_timings(result, job, now_ms),
-            asr_quality_level=result.asr_quality_level,
-            reason_codes=result.reason_codes,
-            quality_score=result.quality_score,
-            rerun_count=result.rerun_count,
-            segments_meta=result.segments_meta,
-        )
-
-    def _network_timings(
-        self, result: JobResult, job: Job | None, now_ms: int
-    ) -> NetworkTimings | None:
-        if job is None or not job.dispatched_ns:
-            return None
-        done_ms = result.node_completed_at_ms
-        return NetworkTimings(
-            web_to_scheduler_ms=max(0, (job.created_ns - job.request.cut_ns) // 1_000_000),
-            scheduler_to_node_ms=max(0, (job.dispatched_ns - job.created_ns) // 1_000_000),
-            node_to_scheduler_ms=max(0, now_ms - done_ms) if done_ms else None,
-        )
-
-
-def _service_timings(result: JobResult) -> ServiceTimings | None:
-    if result.extra is not None and result.extra.service_timings is not None:
-        return result.extra.service_timings
-    if result.processing_time_ms is None:
-        return None
-    return ServiceTimings(total_ms=result.processing_time_ms)
-
-
-def _detail(result: JobResult, name: str) -> str:
-    details = result.error.details if result.error else None
-    value = details.get(name) if isinstance(details, dict) else None
-    return value if isinstance(value, str) else ""

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Final
 
 from simsched import steps
 from simsched.audio import AudioBuffer, actual_format, duration_ns, estimated_duration_ns
+from simsched.births import CreationFailed
 from simsched.delivery import Delivery
-from simsched.errors import StoreUnavailable
 from simsched.jobs import Job, JobRequest, request_id
+from simsched.messages import Backpressure, BackpressureAction
 from simsched.segmentation import (
     ClockReading,
     ClockView,
@@ -33,12 +34,19 @@ from simsched.segmentation import (
 )
 from simsched.state import InstanceState, Session
 from simsched.telemetry import Operation, OpKind, Outcome, UtteranceCut, UtteranceEmpty
+from simsched.units import MS
 
 if TYPE_CHECKING:
     from simsched.dispatch import JobDispatcher
 
 INBOX_MAX: Final = 200
-"""Events of one session that may wait; audio beyond it is refused with a word (domain 2.7)."""
+"""Events of one session that may wait; audio beyond it is refused (domain 2.7)."""
+
+INBOX_SLOW: Final = INBOX_MAX // 2
+"""From here on the client is asked to slow down, once until the half of it has been worked off."""
+
+RESUME_AFTER_MS: Final = 1_000
+"""What the client is told to wait then: a hangover of 0.2 s and some creations of a job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,7 @@ class ChunkReceived:
     payload: bytes
     is_final: bool
     received_ns: int
+    client_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +104,8 @@ class SessionActor:
             estimated_duration_ns if state.policy.audio_clock == "estimate" else _exact_duration_ns
         )
         self._inbox = state.runtime.mailbox()
+        self._told_to_slow_down = False
+        self._first_audio_ms: int | None = None
         self._timer = state.runtime.timer(self._timer_fired)
         self._timer_base: int | None = None
         self._last_gap_ns = 0
@@ -109,11 +120,28 @@ class SessionActor:
         }
 
     def post(self, event: SessionEvent) -> bool:
-        """Line an event up; False if the session is too far behind to take more audio."""
-        if len(self._inbox) >= INBOX_MAX and isinstance(event, ChunkReceived):
-            return False
+        """
+        Line an event up; False if the session is too far behind to take more audio.
+
+        The client is asked to slow down long before. The reference's bound never bites (B19).
+        """
+        behind = len(self._inbox)
+        if self._policy.backpressure and isinstance(event, ChunkReceived):
+            if behind >= INBOX_MAX:
+                return False
+            self._mind_the_backlog(behind)
         self._inbox.put(event)
         return True
+
+    def _mind_the_backlog(self, behind: int) -> None:
+        if behind >= INBOX_SLOW and not self._told_to_slow_down:
+            self._told_to_slow_down = True
+            self._runtime.links.to_client(
+                self._session.session_id,
+                Backpressure(action=BackpressureAction.SLOW_DOWN, resume_after_ms=RESUME_AFTER_MS),
+            )
+        elif behind < INBOX_SLOW // 2:
+            self._told_to_slow_down = False
 
     async def run(self) -> None:
         """Handle events until the session closes."""
@@ -140,10 +168,14 @@ class SessionActor:
             held = self.buffer.add(index, chunk.payload, chunk.received_ns)
         segmenter.chunk(audio_ns)
         session.audio_bytes_in += len(chunk.payload)
+        if self._first_audio_ms is None and chunk.payload:
+            self._first_audio_ms = self._stamp_ms(chunk)
         paused, view = False, ClockView(None, None)
         if chunk.payload:
             paused, view = await self._read_clock(op, chunk)
             paused = await self._unless_playing(op, paused=paused)
+            waited = held > len(chunk.payload)
+            paused = paused and (waited or self._policy.pause_cut == "any")
         self._last_gap_ns = view.gap_ns or 0
         self._runtime.end(op)
         reason = cut_reason(
@@ -159,6 +191,12 @@ class SessionActor:
             await self.try_finalize(reason)
         elif chunk.payload:
             self._arm_timer(view.timer_base_ns)
+
+    def _stamp_ms(self, chunk: ChunkReceived) -> int:
+        """Unix time of a chunk: the client's own word, else when it arrived."""
+        if chunk.client_ms is not None:
+            return chunk.client_ms
+        return self._runtime.now_ms() - (self._runtime.now() - chunk.received_ns) // MS
 
     def _chunk_ns(self, payload: bytes) -> int:
         """How long a chunk lasts; the very same bytes as before (simulated speech) last as long."""
@@ -197,10 +235,12 @@ class SessionActor:
                 playing = group is not None and self._state.groups.is_tts_playing(
                     group, self._runtime.now_ms()
                 )
-        if self._reading is ClockReading.EACH:
+        gated = suppressed_by_playback(pause_exceeded=paused, group_id=group, playing=playing)
+        # The report counts a third read on every chunk; the code makes it only for its log.
+        logs = gated or self._policy.group_reads_when == "always"
+        if self._reading is ClockReading.EACH and logs:
             async with self._runtime.step(steps.LAST_CHUNK_AT, op, site=3, key=session):
                 pass
-        gated = suppressed_by_playback(pause_exceeded=paused, group_id=group, playing=playing)
         return paused and not gated
 
     # Time
@@ -242,10 +282,10 @@ class SessionActor:
                 await self._runtime.sleep(rule.hangover_ns)
         try:
             made = await self.do_finalize(op, trigger, rule, index)
-        except StoreUnavailable:
+        except CreationFailed:
+            # The reference's error path: the index stays in flight, nobody is told (B2).
             self.segmenter.failed()
             self._runtime.end(op, Outcome.FAILED)
-            self._delivery.refuse_utterance(self._session, index, "SCHEDULER_DEPENDENCY_DOWN")
             return
         if made:
             self.segmenter.done()
@@ -262,7 +302,7 @@ class SessionActor:
         async with self._runtime.step(steps.TAKE_COMBINED, op, key=session.session_id):
             first_ns = self.buffer.first_at(index) or 0
             last_ns = self.buffer.last_at(index) or 0
-            audio = self.buffer.take(index)
+            audio = self.buffer.take(index) if self._is_open() else b""
         now = self._runtime.now()
         if not audio:
             self._state.emit(
@@ -272,7 +312,8 @@ class SessionActor:
                 )
             )  # fmt: skip
             return False
-        audio_ms = self._duration(session.audio_format, audio) // 1_000_000
+        audio_ms = self._duration(session.audio_format, audio) // MS
+        self._state.rooms.spoke(session.session_id, now)
         session.audio_bytes_cut += len(audio)
         waits = trigger in (Trigger.PAUSE, Trigger.TIMEOUT)
         self._state.emit(
@@ -285,19 +326,26 @@ class SessionActor:
                 hangover_ns=rule.hangover_ns,
             )
         )  # fmt: skip
-        jobs = await self.create_translation_jobs(trigger, rule, index, audio, audio_ms, last_ns)
+        jobs = await self.create_translation_jobs(trigger, rule, index, audio, audio_ms)
         for job in jobs:
             await self._dispatcher.dispatch(job)
         self._on_jobs(jobs)
         return True
 
+    def _is_open(self) -> bool:
+        """Whether the session is still known: the reference drops it before its last cut (B11)."""
+        return self._state.sessions.get(self._session.session_id) is self._session
+
     async def create_translation_jobs(
-        self, trigger: Trigger, rule: CutRule, index: int, audio: bytes, audio_ms: int, cut_ns: int
+        self, trigger: Trigger, rule: CutRule, index: int, audio: bytes, audio_ms: int
     ) -> list[Job]:
         """One job per target language: a room's members', or the session's own (domain 4.2)."""
         session = self._session
         targets = self._state.rooms.targets(session.session_id, session.target_language)
         self._delivery.expect(session, index, tuple(targets))
+        first_ms = self._first_audio_ms or 0
+        if self._policy.first_chunk_stamp == "utterance":
+            self._first_audio_ms = None
         jobs = []
         for language, members in targets.items():
             request = JobRequest(
@@ -316,10 +364,16 @@ class SessionActor:
                 targets=members,
                 padding_ms=rule.padding_ms,
                 cut=trigger,
-                cut_ns=cut_ns,
+                first_audio_ms=first_ms,
                 features=session.features,
             )
-            job = await self._dispatcher.create_job(request)
+            try:
+                job = await self._dispatcher.create_job(request)
+            except CreationFailed as failure:
+                if self._policy.finalize_error == "wedge":
+                    raise
+                self._delivery.refuse(request, failure.code)
+                continue
             if self._state.book.get(job.job_id) is not job:
                 self._delivery.elsewhere(session, index, language)
             jobs.append(job)
@@ -330,8 +384,7 @@ class SessionActor:
     async def _close(self) -> None:
         """The last audio is cut like any other; then nothing may happen any more (B11)."""
         self._timer.cancel()
-        if self._policy.session_close == "finish" or not self._session.closed:
-            await self.try_finalize(Trigger.SESSION_CLOSE)
+        await self.try_finalize(Trigger.SESSION_CLOSE)
         self.buffer.drop_all()
         self.segmenter.close()
 

@@ -23,7 +23,7 @@ from simsched.segmentation import SegmentationSettings
 from simsched.selection import SelectionRules
 from simsched.store import CellStore
 from simsched.telemetry import Event
-from simsched.units import MS, SECOND
+from simsched.units import MINUTE, MS, SECOND
 
 if TYPE_CHECKING:
     from simsched.session import SessionActor
@@ -46,6 +46,8 @@ class CoreSettings:
     Attributes:
         shared: several instances work together through the store (phase 2).
         scan_ns: period of the timeout scan.
+        node_scan_ns: how often nodes are looked at that have gone silent (domain 8.1).
+        room_scan_ns: how often rooms are looked at in which nobody speaks (domain 1.3).
         remote_refresh_ns: how often the reference re-reads nodes of other instances; 0: at once.
 
     """
@@ -57,6 +59,8 @@ class CoreSettings:
     health: HealthLimits = field(default_factory=HealthLimits)
     scan_ns: int = SCAN_NS
     heartbeat_ns: int = 15 * SECOND
+    node_scan_ns: int = 30 * SECOND
+    room_scan_ns: int = MINUTE
     remote_refresh_ns: int = 2 * SECOND
 
 
@@ -67,7 +71,7 @@ class Session:
         "actor", "actor_task", "audio_bytes_cut", "audio_bytes_in", "audio_format", "closed",
         "closing", "features", "jobs_open", "key", "op_count", "preferred_node", "remembered_pool",
         "results", "room_code", "session_id", "source_language", "target_language", "tenant_id",
-        "trace_id", "utterance_index",
+        "trace_id", "utterance_index", "work_open",
     )  # fmt: skip
 
     def __init__(
@@ -96,6 +100,7 @@ class Session:
         self.utterance_index = 0
         self.remembered_pool: RememberedPool | None = None
         self.jobs_open = 0
+        self.work_open = 0
         self.op_count = 0
         self.audio_bytes_in = 0
         self.audio_bytes_cut = 0
@@ -131,8 +136,10 @@ class InstanceState:
         self.rooms = RoomBook(self._room_code)
         self.seen_results: dict[tuple[str, str, int], int] = {}
         self.utterance_nodes: dict[tuple[str, int], tuple[str, ...]] = {}
+        self.utterance_jobs: dict[tuple[str, int], int] = {}
         self.passed_on: dict[str, str] = {}
         self.node_jobs: dict[str, dict[str, None]] = {}
+        self.slots_freed = 0
         self.turn = 0
         self.draining = False
 

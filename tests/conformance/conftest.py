@@ -1,3 +1,5 @@
+"""The worlds that every promise of the conformance suite is run on."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

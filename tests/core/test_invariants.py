@@ -145,6 +145,10 @@ BROKEN: dict[str, tuple[str, list[t.Event], int]] = {
     "an index is left out": ("I7", [OPENED, CUT, fact(t.UtteranceCut, utterance=2)], 0),
     "an index comes twice": ("I7", [OPENED, CUT, CUT], 0),
     "audio is lost": ("I7", [OPENED, fact(t.SessionClosed, audio_bytes_cut=60)], 0),
+    "audio is lost although the session recovered from a failure": (
+        "I7", [OPENED, CUT, FAILED, fact(t.UtteranceCut, utterance=1),
+               fact(t.SessionClosed, audio_bytes_cut=60)], 0,
+    ),
     "a session is wedged": (
         "I8", [OPENED, CUT, fact(t.Delivered, job="", outcome="error"),
                fact(t.SessionClosed, audio_bytes_cut=60)], 0,

@@ -1,0 +1,109 @@
+"""Reading a run directory: numbers as they were written, tables as DataFrames on demand."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simsched.errors import SimschedError
+from simsched.experiments.results import FORMAT, MANIFEST, REPORT, SUMMARY
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Run:
+    """
+    A run directory. Tables are read once, when first asked for.
+
+    `summary` and `manifest` are what the JSON files say; docs/studies.md has every column.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest = _read_json(path, MANIFEST)
+        if self.manifest.get("format") != FORMAT:
+            found = self.manifest.get("format")
+            raise SimschedError(f"{path}: has format {found!r}, this simsched reads {FORMAT}")
+        self.summary = _read_json(path, SUMMARY)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+        return self.path / REPORT
+
+    @cached_property
+    def jobs(self) -> pd.DataFrame:
+        """Every job of every variant's own replications."""
+        return self._table("jobs")
+
+    @cached_property
+    def operations(self) -> pd.DataFrame:
+        """Every operation with its latency, of replication 0."""
+        return self._table("operations")
+
+    @cached_property
+    def steps(self) -> pd.DataFrame:
+        """Every step of replication 0."""
+        return self._table("steps")
+
+    @cached_property
+    def locks(self) -> pd.DataFrame:
+        """Totals, extremes and percentiles of lock waits and holds."""
+        return self._table("locks")
+
+    @cached_property
+    def redis(self) -> pd.DataFrame:
+        """The same of Redis calls."""
+        return self._table("redis")
+
+    @cached_property
+    def calls(self) -> pd.DataFrame:
+        """How often operations took each step."""
+        return self._table("calls")
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """Every metric of every replication."""
+        return self._table("metrics")
+
+    def _table(self, name: str) -> pd.DataFrame:
+        import pandas as pd
+
+        path = self.path / f"{name}.parquet"
+        if not path.exists():
+            raise SimschedError(f"{path}: is not there: the run kept no such rows")
+        try:
+            return pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise SimschedError(f"{path}: cannot be read: {error}") from None
+
+
+def _read_json(path: Path, name: str) -> dict[str, Any]:
+    if not path.is_dir():
+        raise SimschedError(f"{path}: is no run directory")
+    try:
+        content = json.loads((path / name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SimschedError(f"{path}: is no complete run directory: no {name} in it") from None
+    except (OSError, ValueError) as error:
+        raise SimschedError(f"{path / name}: cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise SimschedError(f"{path / name}: must hold an object, not {type(content).__name__}")
+    return content
+
+
+def load_run(path: str | Path) -> Run:
+    """
+    Open a run directory.
+
+    Raises:
+        SimschedError: there is none, or it cannot be read.
+
+    """
+    return Run(Path(path))

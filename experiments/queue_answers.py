@@ -1,0 +1,267 @@
+"""
+The study `queue-check`: what the simulator says of queues, beside what theory says.
+
+A variant is a case. Its exact value is recognised from its scenario, not written down beside it;
+where none is known the same figures stand alone. Intervals are narrowed by what is known of the
+arrivals and services that came (control variates), and those that are compared with an exact value
+are made wider for their number, so that all of them together cover at 95 %.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from simsched.errors import SimschedError
+from simsched.experiments.intervals import LEVEL, Estimate, bonferroni, format_estimate
+from simsched.experiments.page import Page
+from simsched.experiments.queue_cases import Known, known_case
+from simsched.experiments.queue_measure import CONTROL, PREFIX, is_queue, known_controls
+from simsched.experiments.runs import Replication, StudyRun, VariantRun
+from simsched.experiments.statistics import control_variates
+from simsched.experiments.study import Study
+
+FIGURES: Final[Mapping[str, tuple[str, str, str]]] = {
+    "mean_wait": ("wait, mean", "等待，均值", "s"),
+    "mean_wait_served": ("wait of the served, mean", "被服务者等待，均值", "s"),
+    "wait_p50": ("wait, p50", "等待，p50", "s"),
+    "wait_p95": ("wait, p95", "等待，p95", "s"),
+    "wait_p99": ("wait, p99", "等待，p99", "s"),
+    "mean_sojourn": ("sojourn, mean", "逗留，均值", "s"),
+    "sojourn_p50": ("sojourn, p50", "逗留，p50", "s"),
+    "sojourn_p95": ("sojourn, p95", "逗留，p95", "s"),
+    "sojourn_p99": ("sojourn, p99", "逗留，p99", "s"),
+    "mean_queue": ("number in queue", "队列中人数", "1"),
+    "mean_number": ("number in system", "系统中人数", "1"),
+    "wait_probability": ("probability of waiting", "等待概率", "1"),
+    "blocking": ("blocking", "阻塞率", "1"),
+    "abandonment": ("abandonment", "放弃率", "1"),
+    "throughput": ("throughput", "吞吐量", "1/s"),
+    "utilisation": ("utilisation", "利用率", "1"),
+}
+"""What is told of a case, in this order: in English, in Chinese, the unit."""
+
+_TEXTS: Final[Mapping[str, tuple[str, str]]] = {
+    "figure": ("figure", "指标"),
+    "exact": ("exact", "精确值"),
+    "simulated": ("simulated", "模拟值"),
+    "inside": ("inside", "在区间内"),
+    "width": ("half width", "半宽"),
+    "yes": ("yes", "是"),
+    "no": ("NO", "否"),
+    "customers": ("{n:,.0f} customers in {r} replications", "{r} 次重复共 {n:,.0f} 位顾客"),
+    "unknown": ("no exact value is known", "无已知精确值"),
+    "verdict": (
+        "{inside} of {all} exact values lie inside their intervals. Intervals that are compared "
+        "are at {level:.3%} each, so that all together cover at 95 %; half widths are at 95 %.",
+        "{all} 个精确值中有 {inside} 个位于区间内。参与比较的区间各取 {level:.3%}，合计覆盖率为95%；"
+        "半宽为95%水平。",
+    ),
+    "savings": ("Changes, with common random numbers", "变化（公共随机数）"),
+    "elasticity": (
+        "Elasticities of the cycle time: {parts}; their sum {total} (scaling all durations scales "
+        "all times: exactly 1).",
+        "循环时间的弹性：{parts}；合计 {total}（所有时长同比缩放，则所有时间同比缩放：应恰为1）。",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure of one case; `wide` is its interval corrected for the number of comparisons."""
+
+    variant: str
+    figure: str
+    simulated: Estimate
+    wide: Estimate
+    exact: float | None
+
+    @property
+    def inside(self) -> bool | None:
+        """Whether the exact value lies in the corrected interval; None without one."""
+        if self.exact is None:
+            return None
+        slack = 1e-9 * max(1.0, abs(self.exact))
+        return self.wide.low - slack <= self.exact <= self.wide.high + slack
+
+
+def answer(run: StudyRun, study: Study, out_dir: Path, lang: str) -> list[dict[str, Any]]:
+    """Write the page; the verdicts are one row per figure of each case."""
+    table = rows(run, study)
+    known = {variant.name: known_case(variant.scenario) for variant in study.variants}
+    page = Page(study.question or study.name, lang)
+    compared = [row for row in table if row.inside is not None]
+    if compared:
+        level = bonferroni(LEVEL, len(compared))
+        inside = sum(row.inside is True for row in compared)
+        text = _text("verdict", lang).format(inside=inside, all=len(compared), level=level)
+        page.sentence(text, role="finding")
+    for variant in study.variants:
+        own = run.variants[variant.name].own()
+        mine = [row for row in table if row.variant == variant.name]
+        _case(page, variant.label or variant.name, known[variant.name], mine, own, lang)
+    changes = savings(run, study)
+    if changes:
+        head = ["", _text("figure", lang), _text("exact", lang), _text("simulated", lang)]
+        cells = [_change_cells(change, lang) for change in changes]
+        page.table(_text("savings", lang), head, cells)
+    page.write(out_dir / "report.html")
+    return [_verdict(row) for row in table] + [_verdict(change) for change in changes]
+
+
+def rows(run: StudyRun, study: Study) -> list[Row]:
+    """
+    Every measured figure of every case, in the order of the study.
+
+    Raises:
+        SimschedError: a variant is not one queue, so that there is nothing to compare.
+
+    """
+    for variant in study.variants:
+        if not is_queue(variant.scenario):
+            raise SimschedError(
+                f"{study.where}: variant {variant.name}: not one queue: needs mode 'utterance', "
+                "utterances 1, one instance and one language pair"
+            )
+    found = {v.name: _exact_figures(known_case(v.scenario)) for v in study.variants}
+    names = {v.name: _measured(run.variants[v.name]) for v in study.variants}
+    count = sum(name in found[v] for v, mine in names.items() for name in mine)
+    wide = bonferroni(LEVEL, max(1, count))
+    table = []
+    for variant in study.variants:
+        own = run.variants[variant.name].own()
+        known = known_controls(variant.scenario)
+        for name in names[variant.name]:
+            values = [replication.metrics[PREFIX + name] for replication in own]
+            table.append(
+                Row(
+                    variant.name, name,
+                    _estimate(own, values, known, FIGURES[name][2], LEVEL),
+                    _estimate(own, values, known, FIGURES[name][2], wide),
+                    found[variant.name].get(name),
+                )
+            )  # fmt: skip
+    return table
+
+
+def savings(run: StudyRun, study: Study) -> list[Row]:
+    """The mean wait (a lock's: sojourn) that each variant with a base saves, pair by pair."""
+    changes = []
+    for variant in study.variants:
+        if variant.base is None:
+            continue
+        before, after = run.variants[variant.base].own(), run.variants[variant.name].own()
+        exact = [
+            _exact_figures(known_case(study.variant(name).scenario))
+            for name in (variant.base, variant.name)
+        ]
+        name = "mean_wait" if PREFIX + "mean_wait" in before[0].metrics else "mean_sojourn"
+        key = PREFIX + name
+        values = [b.metrics[key] - a.metrics[key] for b, a in zip(before, after, strict=False)]
+        known = known_controls(study.variant(variant.base).scenario)
+        both = all(name in figures for figures in exact)
+        change = exact[0][name] - exact[1][name] if both else None
+        simulated = _estimate(before[: len(values)], values, known, "s", LEVEL)
+        changes.append(Row(f"{variant.base} - {variant.name}", name, simulated, simulated, change))
+    return changes
+
+
+def _exact_figures(known: Known | None) -> dict[str, float]:
+    return {} if known is None else known.figures
+
+
+def _measured(run: VariantRun) -> list[str]:
+    """The figures that all replications have."""
+    return [name for name in FIGURES if all(PREFIX + name in one.metrics for one in run.own())]
+
+
+def _estimate(
+    own: Sequence[Replication],
+    values: Sequence[float],
+    known: Mapping[str, float],
+    unit: str,
+    level: float,
+) -> Estimate:
+    """With control variates where there are replications enough, else the plain interval."""
+    names = [name for name in known if _varies([one.metrics.get(name) for one in own])]
+    controls = [[one.metrics[name] for name in names] for one in own]
+    means = [known[name] for name in names]
+    adjusted = control_variates(values, controls, means, level, unit=unit)
+    better = adjusted.estimate.half_width < adjusted.plain.half_width
+    return adjusted.estimate if better else adjusted.plain
+
+
+def _varies(values: Sequence[float | None]) -> bool:
+    numbers = [value for value in values if value is not None]
+    return len(numbers) == len(values) and len(set(numbers)) > 1
+
+
+def _text(key: str, lang: str) -> str:
+    return _TEXTS[key][lang == "zh"]
+
+
+def _case(
+    page: Page,
+    label: str,
+    known: Known | None,
+    table: Sequence[Row],
+    own: Sequence[Replication],
+    lang: str,
+) -> None:
+    page.heading(label)
+    model = _text("unknown", lang) if known is None else f"{known.model} ({known.source})"
+    customers = math.fsum(one.metrics.get(PREFIX + "customers", 0.0) for one in own)
+    counted = _text("customers", lang).format(n=customers, r=len(own))
+    page.sentence(f"{model}; {counted}", role="note")
+    keys = ("figure", "simulated", "width")
+    if known is not None:
+        keys = ("figure", "exact", "simulated", "inside", "width")  # type: ignore[assignment]
+    cells = [_cells(row, keys, lang) for row in table]
+    page.table("", [_text(key, lang) for key in keys], cells)
+
+
+def _cells(row: Row, keys: Sequence[str], lang: str) -> list[str]:
+    english, chinese, _ = FIGURES[row.figure]
+    cells = {
+        "figure": chinese if lang == "zh" else english,
+        "exact": "" if row.exact is None else f"{row.exact:.7g}",
+        "simulated": format_estimate(row.simulated if row.exact is None else row.wide),
+        "inside": "" if row.inside is None else _text("yes" if row.inside else "no", lang),
+        "width": _relative(row.simulated),
+    }
+    return [cells[key] for key in keys]
+
+
+def _relative(estimate: Estimate) -> str:
+    if not estimate.estimate or not math.isfinite(estimate.half_width):
+        return ""
+    return f"{estimate.half_width / abs(estimate.estimate):.1%}"
+
+
+def _change_cells(change: Row, lang: str) -> list[str]:
+    english, chinese, _ = FIGURES[change.figure]
+    exact = "" if change.exact is None else f"{change.exact:.7g}"
+    name = chinese if lang == "zh" else english
+    return [change.variant, name, exact, format_estimate(change.simulated)]
+
+
+def _verdict(row: Row) -> dict[str, Any]:
+    words = {None: "no exact value", True: "inside", False: "outside"}
+    width = row.simulated.half_width
+    return {
+        "variant": row.variant,
+        "metric": row.figure,
+        "unit": row.simulated.unit,
+        "exact": row.exact,
+        "simulated": row.simulated.estimate,
+        "half_width": width if math.isfinite(width) else None,
+        "half_width_corrected": row.wide.half_width if math.isfinite(row.wide.half_width) else None,
+        "saves_ms": None,
+        "half_width_ms": None,
+        "promised_ms": None,
+        "verdict": words[row.inside],
+        "violations_per_100k": None,
+    }

@@ -1,0 +1,189 @@
+"""
+The page that a decision maker opens: one HTML file that needs nothing else.
+
+It lays out what `report_findings` and `report_tables` computed: the answer in five lines, a card
+per proposal, stages, tables by the report's section numbers, and how all of it was computed. It
+works on paper and on a phone, and computes nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Final
+
+from simsched.experiments.report_findings import Line
+from simsched.experiments.report_style import STYLE
+from simsched.experiments.report_tables import Table
+from simsched.experiments.wording import Wording
+
+LANG_TAGS: Final = {"en": "en", "zh": "zh-CN"}
+BADGED: Final = ("confirmed", "less", "more", "unsafe", "undecided")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """One proposal: headline, badges by phase, a picture, and facts as label and text."""
+
+    id: str
+    title: str
+    badges: tuple[tuple[str, str, str], ...]
+    tone: str
+    picture: str
+    facts: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Race:
+    """What trying all orders showed: sentences, and moves of the shortest double."""
+
+    sentences: tuple[str, ...]
+    lead: str
+    moves: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Everything that is on the page."""
+
+    lines: Sequence[Line]
+    cards: Sequence[Card]
+    stage_pictures: Sequence[str]
+    repeat_picture: str
+    race: Race
+    tables: Sequence[Table]
+    method: Sequence[tuple[str, str]]
+    code: Sequence[tuple[str, str]]
+    subtitle: str = field(default="")
+
+
+def page_html(page: Page, say: Wording) -> str:
+    """The whole file."""
+    parts = [
+        "<!doctype html>",
+        f'<html lang="{LANG_TAGS[say.lang]}"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{escape(say('page.title'))}</title>",
+        f"<style>{STYLE}</style></head><body>",
+        f"<header><h1>{escape(say('page.title'))}</h1>",
+        f'<p class="lead">{escape(say("page.lead"))}</p>',
+        f'<p class="quiet">{escape(page.subtitle)}</p></header><main>',
+        _answer(page.lines, say),
+        _cards(page, say),
+        _stages(page, say),
+        _race(page, say),
+        _tables(page.tables, say),
+        _method(page, say),
+        "</main></body></html>\n",
+    ]
+    return "\n".join(parts)
+
+
+def _heading(say: Wording, key: str) -> str:
+    return f'<h2 id="part-{key}">{escape(say(f"page.{key}"))}</h2>'
+
+
+def _answer(lines: Sequence[Line], say: Wording) -> str:
+    items = "".join(
+        f'<li class="tone-{line.tone}"><h3>{escape(line.asked)}'
+        f'<strong class="word">{escape(line.word)}</strong></h3><p>{escape(line.text)} '
+        f'<a href="#{line.evidence}">{escape(say("page.evidence"))} →</a></p></li>'
+        for line in lines
+    )
+    return f'<section>{_heading(say, "answer")}<ol class="answer">{items}</ol></section>'
+
+
+def _cards(page: Page, say: Wording) -> str:
+    cards = "".join(_card(card) for card in page.cards)
+    key = (
+        f'<p class="key"><span class="band"></span>{escape(say("plot.promised"))} '
+        f'<span class="dot"></span>{escape(say("plot.measured"))}</p>'
+    )
+    return f'<section>{_heading(say, "proposals")}{key}<div class="cards">{cards}</div></section>'
+
+
+def _card(card: Card) -> str:
+    badges = "".join(
+        f'<span class="badge {verdict}"><small>{escape(phase)}</small> {escape(text)}</span>'
+        for phase, verdict, text in card.badges
+    )
+    facts = "".join(
+        f"<dt>{escape(label)}</dt>" + "".join(f"<dd>{escape(text)}</dd>" for text in texts)
+        for label, texts in card.facts
+    )
+    return (
+        f'<article class="card {card.tone}" id="card-{card.id}"><h3><span class="number">'
+        f"{escape(card.id)}</span>{escape(card.title)}</h3><p>{badges}</p>"
+        f"<figure>{card.picture}</figure><dl>{facts}</dl></article>"
+    )
+
+
+def _stages(page: Page, say: Wording) -> str:
+    pictures = "".join(f"<figure>{picture}</figure>" for picture in page.stage_pictures)
+    tables = "".join(_table(table, say) for table in page.tables if table.id == "stages")
+    return (
+        f"<section>{_heading(say, 'stages').replace('stages', 'by-stage', 1)}"
+        f'<div class="pair">{pictures}</div>{tables}</section>'
+    )
+
+
+def _race(page: Page, say: Wording) -> str:
+    sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in page.race.sentences)
+    rows = "".join(
+        f'<tr class="actor-{escape(actor)}"><td>{place}</td><td>{escape(actor)}</td>'
+        f"<td><code>{escape(command)}</code></td><td><code>{escape(reply)}</code></td></tr>"
+        for place, (actor, command, reply) in enumerate(page.race.moves, start=1)
+    )
+    heads = "".join(
+        f"<th>{escape(text)}</th>"
+        for text in (
+            "",
+            say("race.instance"),
+            say("race.operation"),
+            say("race.reply"),
+        )
+    )
+    shown = (
+        f'<p>{escape(page.race.lead)}</p><div class="scroll"><table class="race"><thead>'
+        f"<tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        if page.race.moves
+        else ""
+    )
+    picture = f"<figure>{page.repeat_picture}</figure>" if page.repeat_picture else ""
+    return f"<section>{_heading(say, 'race')}<ul>{sentences}</ul>{shown}{picture}</section>"
+
+
+def _tables(tables: Sequence[Table], say: Wording) -> str:
+    shown = "".join(_table(table, say) for table in tables if table.id != "stages")
+    return f"<section>{_heading(say, 'tables')}{shown}</section>"
+
+
+def _table(table: Table, say: Wording) -> str:
+    section = say("page.section", section=table.section)
+    heads = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
+    words = {say(f"verdict.{verdict}"): verdict for verdict in BADGED}
+    rows = "".join(
+        "<tr>" + "".join(_cell(cell, words) for cell in row) + "</tr>" for row in table.rows
+    )
+    note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
+    return (
+        f'<div class="table" id="{table.id}"><h3>{escape(table.title)} '
+        f'<small>{escape(section)}</small></h3><div class="scroll"><table><thead><tr>{heads}</tr>'
+        f"</thead><tbody>{rows}</tbody></table></div>{note}</div>"
+    )
+
+
+def _cell(text: str, words: dict[str, str]) -> str:
+    if text in words:
+        return f'<td><span class="badge {words[text]}">{escape(text)}</span></td>'
+    number = text[:1].isdigit() or text[:1] in "-–≤"
+    return f'<td class="n">{escape(text)}</td>' if number else f"<td>{escape(text)}</td>"
+
+
+def _method(page: Page, say: Wording) -> str:
+    texts = "".join(f"<p>{escape(text)}</p>" for _, text in page.method)
+    codes = "".join(
+        f"<p>{escape(label)}: <code>{escape(text)}</code></p>" for label, text in page.code
+    )
+    return f"<section>{_heading(say, 'method')}{texts}{codes}</section>"

@@ -1,0 +1,83 @@
+"""
+How a job enters the books of its instance: created, repeated, or put in line.
+
+Both ways of creating jobs (`creation`, `claims`) end here, so that a job is counted exactly once
+however it came about: what is counted here is taken off again by `JobDispatcher.end`.
+"""
+
+from __future__ import annotations
+
+from simsched.errors import SimschedError
+from simsched.jobs import Job, JobRequest
+from simsched.state import InstanceState
+from simsched.telemetry import JobCreated, JobQueued, JobRefused, JobRepeated
+from simsched.units import MS
+
+
+class CreationFailed(SimschedError):
+    """No job could be made for a request; `code` is what the client is told."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def created(state: InstanceState, job: Job) -> None:
+    """A new job exists: its session and its utterance have one more to wait for."""
+    request = job.request
+    job.announced = True
+    session = state.sessions.get(request.session_id)
+    if session is not None:
+        session.jobs_open += 1
+    key = (request.session_id, request.utterance)
+    state.utterance_jobs[key] = state.utterance_jobs.get(key, 0) + 1
+    state.emit(
+        JobCreated(
+            at_ns=state.runtime.now(), instance=state.runtime.instance_id, job=job.job_id,
+            request=request.request_id, session=request.session_id, utterance=request.utterance,
+            target=request.target_language, node=job.node_id, attempt=job.attempt,
+            phase=job.phase,
+        )
+    )  # fmt: skip
+
+
+def repeated(state: InstanceState, job: Job, request: JobRequest) -> Job:
+    """The request came before: it gets the job that it got then."""
+    state.emit(
+        JobRepeated(
+            at_ns=state.runtime.now(), instance=state.runtime.instance_id, job=job.job_id,
+            request=request.request_id, session=request.session_id,
+            utterance=request.utterance, target=request.target_language,
+        )
+    )  # fmt: skip
+    return job
+
+
+def line_up(state: InstanceState, job: Job) -> None:
+    """
+    A new job without a node waits its turn, unless the line is full: then it has its reason.
+
+    Under `pending = expire` nobody looks at it again; the scan ends it after `pending_ms`.
+    """
+    if state.policy.pending == "expire":
+        return
+    request, now = job.request, state.runtime.now()
+    if state.pending.full:
+        job.reason = "QUEUE_FULL"
+        state.emit(
+            JobRefused(
+                at_ns=now, instance=state.runtime.instance_id, request=request.request_id,
+                session=request.session_id, utterance=request.utterance,
+                target=request.target_language, reason="QUEUE_FULL",
+            )
+        )  # fmt: skip
+        return
+    patience = request.pending_ns
+    job.deadline_ns = now + (state.policy.pending_ms * MS if patience is None else patience)
+    state.pending.push(request.pair, job)
+    state.emit(
+        JobQueued(
+            at_ns=now, instance=state.runtime.instance_id, job=job.job_id,
+            session=request.session_id, deadline_ns=job.deadline_ns, reason="NO_FREE_NODE",
+        )
+    )  # fmt: skip

@@ -1,0 +1,244 @@
+"""
+The command `simsched`.
+
+Thin: it reads options, calls what does the work, prints. What a caller can mend is said in one line
+on standard error with exit code 2; heavy packages are imported by the commands that need them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from simsched.errors import ConfigError, SimschedError
+
+INTERRUPTED: Final = 130
+"""128 + SIGINT, as shells have it."""
+
+_METRICS_SHOWN: Final = (
+    "create_job_ms", "create_job_ms_p99", "job_result_ms", "audio_chunk_ms", "end_to_end_ms",
+)  # fmt: skip
+
+
+class _Door(click.Group):
+    """Turns errors on purpose into one line and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SimschedError as error:
+            click.echo(f"simsched: {error}", err=True)
+            ctx.exit(2)
+        except BrokenPipeError:
+            ctx.exit(0)
+
+
+@click.group(cls=_Door, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="simsched")
+def main() -> None:
+    """One scheduling core for real-time speech translation, simulated and live."""
+
+
+@main.group()
+def experiment() -> None:
+    """Studies: run them, read them, write your own."""
+
+
+@experiment.command("list")
+def list_studies() -> None:
+    """The studies that come along."""
+    from simsched.experiments.study import Study, built_in
+
+    for name in built_in():
+        click.echo(f"{name:<14} {Study.load(name).question}")
+
+
+@experiment.command("run")
+@click.argument("study")
+@click.option("--out", type=click.Path(path_type=Path), help="Run directory (runs/STUDY-SEED).")
+@click.option("--seed", type=int, help="Root of all randomness, instead of the study's.")
+@click.option("--replications", type=int, help="Independent runs of every variant.")
+@click.option("--jobs", type=int, help="Worker processes; all cores if left out.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a key.")
+@click.option("--quick", is_flag=True, help="The study's rougher, faster form.")
+@click.option("--lang", type=click.Choice(["en", "zh"]), default="en", show_default=True)
+@click.option("--cluster", metavar="ADDRESS", help="Run on a Dask cluster.")
+@click.option("--check", is_flag=True, help="Run twice, name the first event that differs.")
+@click.option("--ties", type=click.Choice(["fifo", "shuffle"]), default="fifo", show_default=True)
+def run_study(study: str, check: bool, **given: Any) -> None:
+    """Run STUDY: the name of one that comes along, or a file."""
+    from simsched.experiments.progress import progress_for_terminal
+    from simsched.experiments.run_study import RunOptions, default_out, run_to_directory
+
+    options = RunOptions(**given)
+    loaded = options.study(study)
+    out = options.out or default_out(loaded)
+    command = options.command(study, loaded, out)
+    try:
+        with progress_for_terminal() as progress:
+            run = run_to_directory(loaded, out, options, command, progress)
+    except KeyboardInterrupt:
+        click.echo(f"simsched: interrupted; what was finished is in {out}; to go on:", err=True)
+        click.echo(command, err=True)
+        sys.exit(INTERRUPTED)
+    _print_run(out)
+    if check:
+        from simsched.experiments.check import check_study
+
+        check_study(loaded, run, options)
+        click.echo("checked: a second run, with another hash seed, gave the same digests")
+
+
+@experiment.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+def show(directory: Path) -> None:
+    """A short table of the run in DIRECTORY."""
+    _print_run(directory)
+
+
+@experiment.command()
+@click.argument("one", type=click.Path(path_type=Path))
+@click.argument("other", type=click.Path(path_type=Path))
+def compare(one: Path, other: Path) -> None:
+    """What differs between two run directories, each difference with its interval."""
+    from simsched.experiments.comparing import compare_runs
+    from simsched.experiments.loading import load_run
+
+    rows = compare_runs(load_run(one), load_run(other))
+    _print_table(["variant", "metric", str(one), str(other), "difference"], rows)
+
+
+@experiment.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def new(file: Path) -> None:
+    """Write FILE: a study with every key explained, ready to run."""
+    from simsched.experiments.study import template
+
+    if file.suffix != ".toml":
+        raise ConfigError("new", str(file), "a study file ends in .toml")
+    try:
+        with file.open("x", encoding="utf-8") as text:
+            text.write(template())
+    except FileExistsError:
+        raise ConfigError("new", str(file), "is there already: choose another name") from None
+    except OSError as error:
+        raise ConfigError("new", str(file), f"cannot be written: {error.strerror}") from None
+    click.echo(f"{file}: run it with\n  simsched experiment run {file}")
+
+
+@experiment.command()
+@click.option("--speakers", type=int, required=True, help="Speakers at the same time.")
+@click.option("--p95", type=float, required=True, metavar="MS", help="Bound of job creation.")
+def size(speakers: int, p95: float) -> None:
+    """How many nodes and instances it takes."""
+    from importlib import import_module
+
+    find_size = import_module("simsched.experiments.size").size
+    click.echo(find_size(speakers=speakers, p95_ms=p95))
+
+
+@main.group()
+def policy() -> None:
+    """Policies: what they do, and how they differ."""
+
+
+@policy.command("list")
+def list_policies() -> None:
+    """Every preset, and in how many fields it differs from `safe`."""
+    from simsched.policy import PRESETS, differences
+
+    for name, preset in PRESETS.items():
+        count = len(differences(PRESETS["safe"], preset))
+        click.echo(f"{name:<14} {count or 'no':>3} fields differ from safe")
+
+
+@policy.command("show")
+@click.argument("name")
+@click.argument("other", required=False)
+def show_policy(name: str, other: str | None) -> None:
+    """Every field of a policy; with OTHER, those in which the two differ."""
+    from simsched.policy import FIELDS, parse_policy
+
+    if other is not None:
+        _print_differences(name, other)
+        return
+    shown = parse_policy(name, "policy show")
+    for field, entry in FIELDS.items():
+        cell = "cell" if entry.metadata["cell"] else "session"
+        value = getattr(shown, field)
+        click.echo(f"{field:<20} {value!s:<14} per {cell:<8} {entry.metadata['doc']}")
+
+
+@policy.command("compare")
+@click.argument("name")
+@click.argument("other")
+def compare_policies(name: str, other: str) -> None:
+    """The fields in which two policies differ."""
+    _print_differences(name, other)
+
+
+def _print_differences(name: str, other: str) -> None:
+    from simsched.policy import FIELDS, differences, parse_policy
+
+    found = differences(parse_policy(name, "policy"), parse_policy(other, "policy"))
+    rows = [
+        [field, str(mine), str(theirs), str(FIELDS[field].metadata["doc"])]
+        for field, (mine, theirs) in found.items()
+    ]
+    _print_table(["field", name, other, "what it chooses"], rows)
+
+
+def _print_run(directory: Path) -> None:
+    from simsched.experiments.loading import load_run
+
+    run = load_run(directory)
+    summary = run.summary
+    rows = []
+    for name in (entry["name"] for entry in run.manifest["study"]["variants"]):
+        variant = summary["variants"][name]
+        metrics = variant["metrics"]
+        broken = {key: count for key, count in variant["violations"].items() if count}
+        cells = [_estimate(metrics.get(metric)) for metric in _METRICS_SHOWN]
+        rows.append([name, *cells, ", ".join(f"{k}: {v}" for k, v in broken.items()) or "none"])
+    _print_table(["variant", *_METRICS_SHOWN, "violations"], rows)
+    if summary["verdicts"]:
+        click.echo()
+        rows = [_verdict(row) for row in summary["verdicts"]]
+        _print_table(["variant", "metric", "saves, ms", "promised, ms", "verdict"], rows)
+    click.echo(f"\ndigest  {summary['digest']}")
+    click.echo(f"report  {run.report}")
+    click.echo(f"repeat  {run.manifest['command']}")
+
+
+def _estimate(entry: Mapping[str, Any] | None) -> str:
+    if entry is None:
+        return "-"
+    return _with_interval(entry["estimate"], entry["half_width"])
+
+
+def _with_interval(estimate: float, half_width: float | None) -> str:
+    from simsched.experiments.intervals import Estimate, format_estimate
+
+    width = float("inf") if half_width is None else half_width
+    shown = Estimate(estimate=estimate, half_width=width, replications=0, method="")
+    return format_estimate(shown)
+
+
+def _verdict(row: Mapping[str, Any]) -> list[str]:
+    promised = row["promised_ms"]
+    saves = (
+        "-" if row["saves_ms"] is None else _with_interval(row["saves_ms"], row["half_width_ms"])
+    )
+    text = "-" if promised is None else " to ".join(f"{end:g}" for end in promised)
+    return [str(row["variant"]), str(row["metric"]), saves, text, str(row["verdict"])]
+
+
+def _print_table(head: list[str], rows: list[list[str]]) -> None:
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    for row in [head, *rows]:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
