@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from simsched.experiments.backlog import grows
-from simsched.experiments.intervals import Estimate, format_estimate, mean, t_interval
+from simsched.experiments.intervals import Estimate, format_estimate, mean
 from simsched.experiments.load_texts import text
 from simsched.experiments.page import Curves, Page
 from simsched.experiments.runs import StudyRun, VariantRun
@@ -33,20 +33,22 @@ class Point:
     """
     One policy at one load.
 
-    `rate` is utterances per second as they came, `growth` the certain growth of the backlog per
-    second, `busiest` the resource that was used most and `busy` its share.
+    `rate` is utterances per second, as the arrivals' law says; `growth` the certain growth of the
+    backlog per second, and `undispatched` whether that waits for the scheduler; `busiest` the
+    resource that was used most and `busy` its share.
     """
 
     costs: str
     nodes: int
     policy: str
     load: float
-    rate: Estimate
+    rate: float
     throughput: Estimate | None
     p50: Estimate | None
     p95: Estimate | None
     failed: Estimate | None
     growth: Estimate | None
+    undispatched: bool
     busiest: str
     busy: float
 
@@ -57,16 +59,24 @@ class Point:
 
     @property
     def broken_by(self) -> str:
-        """What a growing backlog waits for: the busiest resource, or single nodes."""
-        return self.busiest if self.busy >= BUSY_MIN else "single nodes"
+        """What a growing backlog waits for: the busiest resource, single nodes, free slots."""
+        if self.busy >= BUSY_MIN:
+            return self.busiest
+        return "free slots" if self.undispatched else "single nodes"
 
 
-def points(run: StudyRun) -> list[Point]:
+def points(run: StudyRun, study: Study) -> list[Point]:
     """Every variant's numbers, in the study's order."""
-    return [_point(name, variant) for name, variant in run.variants.items()]
+    found = []
+    for name, variant in run.variants.items():
+        workload = study.variant(name).scenario.workload
+        if name in run.pilots:
+            workload = workload.with_rate(run.pilots[name].sessions_per_s)
+        found.append(_point(name, variant, workload.utterances_per_s))
+    return found
 
 
-def _point(name: str, variant: VariantRun) -> Point:
+def _point(name: str, variant: VariantRun, rate: float) -> Point:
     costs, nodes, policy, load = name.split("/")
     own = variant.own()
     busy: dict[str, list[float]] = {}
@@ -78,11 +88,11 @@ def _point(name: str, variant: VariantRun) -> Point:
     means = {resource: mean(values) for resource, values in busy.items()}
     busiest = max(sorted(means), key=lambda resource: means[resource], default="")
     return Point(
-        costs=costs, nodes=int(nodes), policy=policy, load=float(load),
-        rate=t_interval([_rate(one.cuts.at_ns) for one in own], unit="1/s"),
+        costs=costs, nodes=int(nodes), policy=policy, load=float(load), rate=rate,
         throughput=variant.estimate("jobs_per_s", "1/s"),
         p50=variant.estimate("create_job_ms_p50"), p95=variant.estimate(P95),
         failed=variant.estimate("failed_share", "1"), growth=grows(own, "system"),
+        undispatched=grows(own, "dispatch") is not None,
         busiest=busiest, busy=min(1.0, means.get(busiest, 0.0)),
     )  # fmt: skip
 
@@ -91,19 +101,14 @@ def _last_cut_ns(at_ns: Any) -> int:
     return max(at_ns, default=1)
 
 
-def _rate(at_ns: Any) -> float:
-    """Utterances per second between the first and the last."""
-    length = _last_cut_ns(at_ns) - min(at_ns, default=0)
-    return (len(at_ns) - 1) * 1e9 / length if length > 0 else 0.0
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
     """
     What one configuration carries.
 
-    `best` is the highest point that keeps the bound, `over` the lowest above it that does not;
-    speakers are the rate times the seconds that one speaker takes for an utterance.
+    `best` is the highest point that keeps the bound, `over` the next above it, which does not:
+    what it can carry lies between the two. `speakers` are their rates times the seconds that one
+    speaker takes for an utterance.
     """
 
     costs: str
@@ -111,7 +116,7 @@ class Size:
     policy: str
     best: Point | None
     over: Point | None
-    speakers: Estimate | None
+    speakers: tuple[float, float | None] | None
 
 
 def sizes(found: list[Point], bound_ms: float, seconds_per_utterance: float) -> list[Size]:
@@ -127,18 +132,14 @@ def sizes(found: list[Point], bound_ms: float, seconds_per_utterance: float) -> 
                 over = point
                 break
             best = point
-        speakers = None if best is None else _times(best.rate, seconds_per_utterance)
+        speakers = None
+        if best is not None:
+            beyond = None if over is None else over.rate * seconds_per_utterance
+            speakers = (best.rate * seconds_per_utterance, beyond)
         rows.append(
             Size(costs=key[0], nodes=key[1], policy=key[2], best=best, over=over, speakers=speakers)
         )
     return rows
-
-
-def _times(rate: Estimate, factor: float) -> Estimate:
-    return Estimate(
-        estimate=rate.estimate * factor, half_width=rate.half_width * factor,
-        replications=rate.replications, method=rate.method,
-    )  # fmt: skip
 
 
 def answer(run: StudyRun, study: Study, out_dir: Path, lang: str) -> list[dict[str, Any]]:
@@ -147,12 +148,12 @@ def answer(run: StudyRun, study: Study, out_dir: Path, lang: str) -> list[dict[s
 
     Returns:
         A row per configuration: `saves_ms` is None, the verdict names what it breaks on, and
-        `rate_per_s` and `speakers` what it carries, with their half widths.
+        `rate_per_s` and `speakers` what it certainly carries; `speakers_below` is where it fails.
 
     """
     bound = float(study.answer.get("p95_ms", 500))
     seconds = float(study.answer.get("seconds_per_utterance", 8.8))
-    found = points(run)
+    found = points(run, study)
     sized = sizes(found, bound, seconds)
     page = Page(text("title", lang), lang)
     page.sentence(study.question, role="note")
@@ -174,7 +175,7 @@ def sentence(size: Size, bound_ms: float, lang: str) -> str:
         said = text("nothing", lang).format(**name, bound=bound_ms)
     else:
         said = text("carries", lang).format(
-            **name, rate=format_estimate(size.best.rate), speakers=format_estimate(size.speakers),
+            **name, rate=f"{size.best.rate:,.4g}", speakers=_people(size.speakers),
             p95=_shown(size.best.p95),
         )  # fmt: skip
     if size.over is None:
@@ -183,7 +184,7 @@ def sentence(size: Size, bound_ms: float, lang: str) -> str:
 
 
 def _stopped(over: Point, bound_ms: float, lang: str) -> str:
-    rate = format_estimate(over.rate)
+    rate = f"{over.rate:,.4g}"
     if over.growth is not None:
         return text("breaks", lang).format(
             rate=rate, growth=format_estimate(over.growth), on=over.broken_by, busy=over.busy
@@ -212,8 +213,9 @@ def _verdict(size: Size, run: StudyRun) -> dict[str, Any]:
         "promised_ms": None,
         "verdict": broken,
         "violations_per_100k": max(counts.values(), default=0) * 100_000 / jobs,
-        "rate_per_s": None if size.best is None else size.best.rate.as_json(),
-        "speakers": None if size.speakers is None else size.speakers.as_json(),
+        "rate_per_s": None if size.best is None else size.best.rate,
+        "speakers": None if size.speakers is None else size.speakers[0],
+        "speakers_below": None if size.speakers is None else size.speakers[1],
     }
 
 
@@ -233,8 +235,8 @@ def _sizing(page: Page, sized: list[Size], study: Study, lang: str) -> None:
             [
                 f"{size.costs}, {size.nodes:,}, {size.policy}",
                 f"{scenario.instances} x {scenario.cores}",
-                _shown(best.rate if best else None),
-                _shown(size.speakers),
+                "-" if best is None else f"{best.rate:,.4g}",
+                "-" if size.speakers is None else _people(size.speakers),
                 _shown(best.p95 if best else None),
                 _cores(size.speakers, scenario.instances * scenario.cores),
                 "-" if over is None else over.broken_by if over.growth else text("bound", lang),
@@ -244,18 +246,19 @@ def _sizing(page: Page, sized: list[Size], study: Study, lang: str) -> None:
     page.table(text("sizing", lang), [text(key, lang) for key in keys], rows)
 
 
-def _cores(speakers: Estimate | None, cores: int) -> str:
-    """Cores per 1,000 speakers; the interval is the speakers', relatively."""
-    if speakers is None or speakers.estimate <= 0:
+def _people(speakers: tuple[float, float | None]) -> str:
+    """How many are carried, and from how many on they are not."""
+    low, high = speakers
+    return f"{low:,.0f}" if high is None else f"{low:,.0f} (< {high:,.0f})"
+
+
+def _cores(speakers: tuple[float, float | None] | None, cores: int) -> str:
+    """Cores per 1,000 speakers, at most; and more than, where more speakers were tried."""
+    if speakers is None:
         return "-"
-    each = 1_000 * cores / speakers.estimate
-    width = each * speakers.half_width / speakers.estimate
-    return format_estimate(
-        Estimate(
-            estimate=each, half_width=width, replications=speakers.replications,
-            method="linearised",
-        )
-    )  # fmt: skip
+    low, high = speakers
+    each = 1_000 * cores / low
+    return f"{each:.3g}" if high is None else f"{each:.3g} (> {1_000 * cores / high:.3g})"
 
 
 def _growth(page: Page, mine: list[Point], lang: str) -> None:
@@ -265,7 +268,7 @@ def _growth(page: Page, mine: list[Point], lang: str) -> None:
         [
             point.policy,
             f"{point.load:g}",
-            format_estimate(point.rate),
+            f"{point.rate:,.4g}",
             _shown(point.throughput),
             *(
                 (_shown(point.p50), _shown(point.p95))
@@ -283,8 +286,6 @@ def _growth(page: Page, mine: list[Point], lang: str) -> None:
     for point in mine:
         if point.growth is None and point.p95 is not None:
             width = point.p95.half_width if math.isfinite(point.p95.half_width) else 0.0
-            curves.setdefault(point.policy, []).append(
-                (point.rate.estimate, point.p95.estimate, width)
-            )
+            curves.setdefault(point.policy, []).append((point.rate, point.p95.estimate, width))
     drawn: Curves = curves
     page.lines(title, text("rate", lang), text("p95", lang), drawn, xscale="log", yscale="log")

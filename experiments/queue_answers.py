@@ -19,7 +19,7 @@ from simsched.errors import SimschedError
 from simsched.experiments.intervals import LEVEL, Estimate, bonferroni, format_estimate
 from simsched.experiments.page import Page
 from simsched.experiments.queue_cases import Known, known_case
-from simsched.experiments.queue_measure import CONTROL, PREFIX, is_queue, known_controls
+from simsched.experiments.queue_measure import PREFIX, is_queue, known_controls
 from simsched.experiments.runs import Replication, StudyRun, VariantRun
 from simsched.experiments.statistics import control_variates
 from simsched.experiments.study import Study
@@ -57,15 +57,10 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "verdict": (
         "{inside} of {all} exact values lie inside their intervals. Intervals that are compared "
         "are at {level:.3%} each, so that all together cover at 95 %; half widths are at 95 %.",
-        "{all} 个精确值中有 {inside} 个位于区间内。参与比较的区间各取 {level:.3%}，合计覆盖率为95%；"
-        "半宽为95%水平。",
+        "{all} 个精确值中有 {inside} 个位于区间内。参与比较的区间各取 {level:.3%}，"
+        "合计覆盖率为95%；半宽为95%水平。",
     ),
     "savings": ("Changes, with common random numbers", "变化（公共随机数）"),
-    "elasticity": (
-        "Elasticities of the cycle time: {parts}; their sum {total} (scaling all durations scales "
-        "all times: exactly 1).",
-        "循环时间的弹性：{parts}；合计 {total}（所有时长同比缩放，则所有时间同比缩放：应恰为1）。",
-    ),
 }
 
 

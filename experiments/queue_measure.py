@@ -26,7 +26,7 @@ from simsched.experiments.runs import Window
 from simsched.models.arrivals import RecordedArrivals
 from simsched.models.distributions import Distribution
 from simsched.models.record import RESOURCE_LOCK
-from simsched.models.world import RunResult, Scenario
+from simsched.models.world import SETTLE_NS, RunResult, Scenario
 from simsched.steps import SESSION_RUNTIME
 from simsched.units import SECOND
 
@@ -88,14 +88,14 @@ def measure_queue(result: RunResult, scenario: Scenario, window: Window) -> dict
     customers = _customers(result.jobs)
     if not len(customers.arrived):
         return {}
-    end = _end(customers, scenario, window)
-    inside = (customers.arrived >= window.start_ns) & (customers.arrived < end)
+    start, end = _bounds(customers, scenario, window)
+    inside = (customers.arrived >= start) & (customers.arrived < end)
     inside &= customers.left >= 0
-    length = end - window.start_ns
+    length = end - start
     if not inside.any() or length <= 0:
         return {}
     figures = _shares(customers, inside) | _times(customers, inside, scenario)
-    figures |= _over_time(customers, window.start_ns, end, scenario, result)
+    figures |= _over_time(customers, start, end, scenario, result)
     measured = {PREFIX + name: value for name, value in figures.items()}
     measured[PREFIX + "customers"] = float(int(inside.sum()))
     return measured | _controls(customers, inside, length, scenario, window)
@@ -117,13 +117,13 @@ def _customers(jobs: Mapping[str, Any]) -> _Customers:
     )
 
 
-def _end(customers: _Customers, scenario: Scenario, window: Window) -> int:
-    """Where counting ends: with the arrivals; a recorded list has a last departure as well."""
-    if window.end_ns is not None:
-        return window.end_ns
+def _bounds(customers: _Customers, scenario: Scenario, window: Window) -> tuple[int, int]:
+    """The window; a recorded list is counted as a whole, from its first moment to the last end."""
     if isinstance(scenario.workload.arrivals, RecordedArrivals):
-        return int(customers.left.max()) + 1
-    return int(customers.arrived.max()) + 1
+        return SETTLE_NS, int(customers.left.max()) + 1
+    if window.end_ns is not None:
+        return window.start_ns, window.end_ns
+    return window.start_ns, int(customers.arrived.max()) + 1
 
 
 def _shares(customers: _Customers, inside: npt.NDArray[np.bool_]) -> dict[str, float]:

@@ -134,6 +134,6 @@ class DaskCluster:
         """The results, as they come."""
         # pure=False: a key by content would have to hash whole scenarios.
         futures = [self._client.submit(run_task, task, pure=False) for task in tasks]
-        for future in self._dask.as_completed(futures):
+        for future in self._dask.as_completed(futures, loop=self._client.loop):
             result: Finished = future.result()
             yield result

@@ -329,7 +329,8 @@ class Scheduler:
             if not (all(flags) and message.is_timeout_triggered):
                 self.runtime.telemetry.count("remote_dispatches_unreadable")
                 return
-        self._note_request(message)
+        if self._policy.result_routing == "binding":
+            self._note_request(message)
         self.runtime.links.to_node(event.node_id, message)
 
     def _take_forwarded(self, message: JobResult | JobAck | JobStarted | NodeAsrPartial) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simsched.findings import Tail
 from simsched.models.prices import CostModel
 from simsched.models.service import ServiceModel
 from simsched.models.workload import Workload
@@ -202,18 +204,21 @@ def test_memory_stays_flat_over_a_long_run(monkeypatch: pytest.MonkeyPatch) -> N
     """What has ended is forgotten or on disk: later, no more is held than at half time."""
     for name, small in (("journal.SPILL_ROWS", 256), ("spool.LINES_KEPT", 256)):
         monkeypatch.setattr(f"simsched.models.{name}", small)
-    monkeypatch.setattr("simsched.findings.REMEMBERED_MAX", 256)
+    monkeypatch.setattr(Tail.__init__, "__defaults__", (256,))
     plan = scenario(
-        "safe", costs=ZERO, sessions=None, horizon_ns=20 * MINUTE,
+        "safe", costs=ZERO, sessions=None, horizon_ns=22 * MINUTE,
         workload={"mode": "utterance", "arrivals": {"kind": "poisson", "rate_per_s": 1.0}},
     )  # fmt: skip
     held: list[int] = []
     tracemalloc.start()
     world = World(plan, seed=1, replication=0)
-    for minutes in (10, 19):
-        world.kernel.call_at(
-            minutes * MINUTE, lambda: held.append(tracemalloc.get_traced_memory()[0])
-        )
-    world.run_for(20 * MINUTE)
+
+    def weigh() -> None:
+        gc.collect()
+        held.append(tracemalloc.get_traced_memory()[0])
+
+    for minutes in (14, 21):
+        world.kernel.call_at(minutes * MINUTE, weigh)
+    world.run_for(22 * MINUTE)
     tracemalloc.stop()
     assert held[1] < 1.1 * held[0]
