@@ -25,8 +25,8 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "failed": ("failed", "失败"),
     "grows": ("overload: backlog grows by", "过载：积压增长"),
     "carries": (
-        "{policy}, {nodes} nodes, costs {costs}: carries {rate} utterances a second, {speakers} speakers, with a p95 "
-        "of {p95}. ",
+        "{policy}, {nodes} nodes, costs {costs}: carries {rate} utterances a second, {speakers} "
+        "speakers, with a p95 of {p95}. ",
         "{policy}，{nodes} 个节点，成本模型 {costs}：可承载每秒 {rate} 句，"
         "{speakers} 名说话人，p95 为 {p95}。",
     ),
@@ -55,7 +55,9 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
         "no shared resource is then near its end. Brackets: the next load tried, which failed.",
         "满足以下条件视为可承载：积压不增长，失败任务不超过 1%，且 p95 的 95% 置信区间上端低于 "
         "{bound:g} ms。每名说话人每 {seconds:g} 秒一句。若大量任务集中到个别节点而其他节点空闲，"
-        "则瓶颈为单个节点（single nodes），若调度器找不到尚存的空位，则瓶颈为空位（free slots）；此时共享资源并未耗尽。括号内为下一个失败的负载。",
+        "则瓶颈为单个节点（single nodes）；"
+        "若调度器找不到尚存的空位，则瓶颈为空位（free slots）；"
+        "此时共享资源并未耗尽。括号内为下一个失败的负载。",
     ),
 }
 

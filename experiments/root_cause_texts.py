@@ -39,7 +39,8 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
         "connection, which the blocking stream read holds: {calls:.0f} operations one after "
         "another, each behind a read. The work itself takes {own} ms.",
         "出厂状态下一次任务创建耗时 {total} ms，其中 {share:.2%} 在等待"
-        "被阻塞式流读取占用的Redis连接：{calls:.0f} 次操作逐一排在阻塞读取之后；实际工作只需 {own} ms。",
+        "被阻塞式流读取占用的Redis连接：{calls:.0f} 次操作逐一排在阻塞读取之后；"
+        "实际工作只需 {own} ms。",
     ),
     "compare": (
         "An own connection for the stream (W1) saves {w1} ms ({w1_share}); the report's six "

@@ -65,12 +65,12 @@ class ClaimedCreation:
 
     async def _first_claim(self, ctx: JobContext, job: Job) -> str:
         """
-        Ask for a slot, unless others wait for one already.
+        Ask for a slot, unless others wait already who could use any slot.
 
         A slot that was freed while the store said FULL found nobody in line: ask again.
         """
         await self._placement.learn(ctx, site=0)
-        while not self._state.pending.waiting(job.request.pair):
+        while all(other.is_picky for other in self._state.pending.line(job.request.pair)):
             freed = self._state.slots_freed
             claim = await self.claim(ctx, job, site=0)
             if claim.verdict == "FULL" and self._state.settings.shared:

@@ -10,6 +10,7 @@ decides nothing and waits for nothing: the shells in `dispatch` and `results` do
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from heapq import heappop, heappush
@@ -156,6 +157,12 @@ class Job:
             self.tried_nodes = (*self.tried_nodes, node_id)
 
     @property
+    def is_picky(self) -> bool:
+        """Whether some nodes of its language pair will not do: others may overtake it in line."""
+        request = self.request
+        return bool(self.failovers or request.features or request.preferred_node)
+
+    @property
     def ended(self) -> bool:
         """Whether a state was reached that nothing leaves."""
         return self.status in ENDED
@@ -266,6 +273,10 @@ class PendingQueue:
         """Who is first in line."""
         queue = self._queues.get(pair)
         return next(iter(queue.values())) if queue else None
+
+    def line(self, pair: tuple[str, str]) -> Iterator[Job]:
+        """Who waits for this language pair, in order; do not change the line meanwhile."""
+        return iter(self._queues.get(pair, {}).values())
 
     def remove(self, pair: tuple[str, str], job: Job) -> bool:
         """Leave the line; False if the job was not in it."""

@@ -112,11 +112,18 @@ class Recovery:
     async def _pump_once(self, hint: str, most: int, blind: bool) -> None:
         served = 0
         for pair in self._state.pending.pairs():
+            passed_over: dict[str, None] = {}
             while not most or served < most:
-                job = self._state.pending.head(pair)
-                if job is None or not await self._serve(pair, job, hint=hint, blind=blind):
+                line = self._state.pending.line(pair)
+                job = next((one for one in line if one.job_id not in passed_over), None)
+                if job is None:
                     break
-                served += 1
+                if await self._serve(pair, job, hint=hint, blind=blind):
+                    served += 1
+                elif job.is_picky:
+                    passed_over[job.job_id] = None  # the next may take what this one must not
+                else:
+                    break
 
     async def _serve(self, pair: tuple[str, str], job: Job, *, hint: str, blind: bool) -> bool:
         """Try to place the first in line; False if it still waits."""

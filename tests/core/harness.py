@@ -33,7 +33,7 @@ from simsched.messages import (
 from simsched.models.charges import FixedCharge
 from simsched.models.keyspace import LuaKeySpace
 from simsched.models.record import OperationRecorder, StepRecorder
-from simsched.models.runtime import EPOCH_MS, SimRuntime
+from simsched.models.runtime import EPOCH_MS, SimChance, SimRuntime
 from simsched.models.tasks import Kernel
 from simsched.models.workers import CAPABILITIES, SERVICES, WorkerSpec
 from simsched.policy import parse_policy
@@ -215,6 +215,7 @@ class Core:
                 live.close()
                 live._loop = self._runtimes[0]._loop
             live.instance_id = f"i-{number}"
+            live.chance = SimChance(1)
             live.now_ms = lambda: EPOCH_MS + live.now() // MS  # type: ignore[method-assign]
             return live
         operations = OperationRecorder()

@@ -180,6 +180,32 @@ def test_two_instances_do_not_overfill_a_node_they_share() -> None:
     assert len(core.told(TranslationResult)) == 2
 
 
+def test_a_job_that_no_node_may_have_does_not_hold_up_the_others() -> None:
+    """Its utterance failed on the only node: those behind it are served, it times out alone."""
+    core = Core()
+    core.node("n1")
+
+    async def scenario(core: Core) -> None:
+        for session in ("s-1", "s-2", "s-3"):
+            core.open(session)
+        await core.settle()
+        core.utter(0)
+        core.utter(0, "s-2")
+        await core.settle()
+        node, job = core.assigned()[0]
+        core.fail(job, node, "PROCESSING_ERROR")
+        await core.settle(100)
+        node, job = core.assigned()[1]
+        core.answer(job, node)
+        await core.settle(100)
+        core.utter(0, "s-3")
+        await core.settle(20_000)
+
+    core.play(scenario)
+    assert [job.session_id for _, job in core.assigned()] == ["s-1", "s-2", "s-3"]
+    assert [error.code for error in core.told(Error)] == ["JOB_TIMEOUT"]
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 300), st.integers(0, 2)), min_size=1, max_size=14),
     st.integers(1, 3), st.integers(0, 5), st.booleans(),

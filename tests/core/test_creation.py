@@ -91,8 +91,8 @@ def same_request(
         core.open(home=1, trace_id="t")
         await core.settle()
         for store in core.stores:
-            store.delay_ns = lambda step: 0 if step.name == "redis.get_owner" else int(
-                delay_ms * MS
+            store.delay_ns = lambda step: (
+                0 if step.name == "redis.get_owner" else int(delay_ms * MS)
             )
         core.utter(0, home=0)
         await core.settle(gap_ms)

@@ -329,9 +329,7 @@ def test_the_way_from_the_client_is_measured_from_the_utterances_first_chunk(
     ),
     st.sampled_from(["safe", "published", "published+3s"]),
 )  # fmt: skip
-def test_no_audio_is_lost_and_indices_count_up(
-    events: list[tuple[int, str]], policy: str
-) -> None:
+def test_no_audio_is_lost_and_indices_count_up(events: list[tuple[int, str]], policy: str) -> None:
     """Bytes in = bytes dispatched, indices 0, 1, 2, ... whatever comes when (I7)."""
     core = Core(policy)
     core.node("n1", slots=50)
@@ -348,9 +346,7 @@ def test_no_audio_is_lost_and_indices_count_up(
         core.close()
         await core.settle(60_000)
 
-    core.on_given = lambda node, job: (
-        core.answer(job, node) if isinstance(job, JobAssign) else None
-    )
+    core.on_given = lambda node, job: core.answer(job, node) if isinstance(job, JobAssign) else None
     core.play(scenario)
     jobs = [job for _, job in core.assigned()]
     assert [job.utterance_index for job in jobs] == list(range(len(jobs)))

@@ -206,7 +206,7 @@ def test_memory_stays_flat_over_a_long_run(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(f"simsched.models.{name}", small)
     monkeypatch.setattr(Tail.__init__, "__defaults__", (256,))
     plan = scenario(
-        "safe", costs=ZERO, sessions=None, horizon_ns=22 * MINUTE,
+        "safe", costs=ZERO, sessions=None, horizon_ns=20 * MINUTE,
         workload={"mode": "utterance", "arrivals": {"kind": "poisson", "rate_per_s": 1.0}},
     )  # fmt: skip
     held: list[int] = []
@@ -214,11 +214,12 @@ def test_memory_stays_flat_over_a_long_run(monkeypatch: pytest.MonkeyPatch) -> N
     world = World(plan, seed=1, replication=0)
 
     def weigh() -> None:
+        world._recorder.flush()
         gc.collect()
         held.append(tracemalloc.get_traced_memory()[0])
 
-    for minutes in (14, 21):
+    for minutes in (10, 19):
         world.kernel.call_at(minutes * MINUTE, weigh)
-    world.run_for(22 * MINUTE)
+    world.run_for(20 * MINUTE)
     tracemalloc.stop()
     assert held[1] < 1.1 * held[0]
