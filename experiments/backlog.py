@@ -21,7 +21,10 @@ from simsched.models.world import RunResult
 from simsched.units import SECOND
 
 READINGS: Final = 40
-"""Moments at which the number inside is read."""
+"""Moments at which the number waiting is read."""
+
+JOBS_MIN: Final = 1.0
+"""What adds less than a job is no growth, however certain."""
 
 
 def backlog(result: RunResult, window: Window) -> dict[str, float]:
@@ -64,7 +67,7 @@ def grows(replications: Sequence[Replication], name: str) -> Estimate | None:
     The growth per second of `system` or `dispatch`; None where it is steady, or cannot be told.
 
     A growth is certain when even the low end of its 99 % interval adds a quarter of the mean
-    number waiting over the window.
+    number waiting over the window, and a job at least.
     """
     slopes = [r.metrics[f"{name}_growth_per_s"] for r in replications if "window_s" in r.metrics]
     if len(slopes) < 2:
@@ -72,6 +75,21 @@ def grows(replications: Sequence[Replication], name: str) -> Estimate | None:
     numbers = [r.metrics[f"{name}_backlog"] for r in replications if "window_s" in r.metrics]
     length = mean([r.metrics["window_s"] for r in replications if "window_s" in r.metrics])
     added = t_interval(slopes, GROWTH_LEVEL).low * length
-    if added <= 0 or added < GROWTH_SHARE_MIN * mean(numbers):
+    if added < max(JOBS_MIN, GROWTH_SHARE_MIN * mean(numbers)):
         return None
     return t_interval(slopes, unit="1/s", method="slope per replication, t across")
+
+
+def steady(replications: Sequence[Replication], name: str) -> bool:
+    """
+    Whether it is certain that the backlog does not grow; False as long as it cannot be told.
+
+    Certain when even the high end of the slope's 95 % interval adds at most the mean number over
+    the window (one that grows from nothing adds twice that), or two jobs.
+    """
+    measured = [r.metrics for r in replications if "window_s" in r.metrics]
+    if len(measured) < 2:
+        return False
+    added = t_interval([m[f"{name}_growth_per_s"] for m in measured]).high
+    added *= mean([m["window_s"] for m in measured])
+    return added <= max(2 * JOBS_MIN, mean([m[f"{name}_backlog"] for m in measured]))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from simsched.errors import SimschedError
-from simsched.experiments.intervals import LEVEL, Estimate, bonferroni, format_estimate
+from simsched.experiments.intervals import LEVEL, Estimate, bonferroni, format_estimate, t_interval
 from simsched.experiments.page import Page
 from simsched.experiments.queue_cases import Known, known_case
 from simsched.experiments.queue_measure import PREFIX, is_queue, known_controls
@@ -182,6 +182,8 @@ def _estimate(
 ) -> Estimate:
     """With control variates where there are replications enough, else the plain interval."""
     names = [name for name in known if _varies([one.metrics.get(name) for one in own])]
+    if not names:
+        return t_interval(values, level, unit=unit)
     controls = [[one.metrics[name] for name in names] for one in own]
     means = [known[name] for name in names]
     adjusted = control_variates(values, controls, means, level, unit=unit)

@@ -9,7 +9,6 @@ report's figures, and the orders of store operations tried by `interleaving`.
 from __future__ import annotations
 
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,6 +45,7 @@ from simsched.experiments.report_verdicts import (
     violations_of,
     worst,
 )
+from simsched.experiments.results import study_digest
 from simsched.experiments.runs import StudyRun
 from simsched.experiments.statistics import proportion_interval
 from simsched.experiments.wording import Wording
@@ -283,13 +283,4 @@ def _method(run: StudyRun, study: Any, say: Wording) -> list[tuple[str, str]]:
 def _code(run: StudyRun, study: Any, say: Wording) -> list[tuple[str, str]]:
     quick = " --quick" if getattr(study, "quick", False) else ""
     command = f"simsched experiment run {run.study} --seed {run.seed}{quick} --lang {say.lang}"
-    return [(say("method.repeat"), command), (say("method.digest"), digest_of(run))]
-
-
-def digest_of(run: StudyRun) -> str:
-    """One fingerprint over all runs, in the order of variants and replications."""
-    whole = sha256()
-    for variant in run.variants.values():
-        for replication in variant.replications:
-            whole.update(replication.digest.encode())
-    return whole.hexdigest()
+    return [(say("method.repeat"), command), (say("method.digest"), study_digest(run))]

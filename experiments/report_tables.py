@@ -18,6 +18,7 @@ from simsched.experiments.intervals import Estimate, format_estimate, t_interval
 from simsched.experiments.report_verdicts import (
     BASE,
     METRICS,
+    cut_changes,
     jobs_of,
     name_of,
     phases,
@@ -341,7 +342,7 @@ def _metric_table(
 
 def safety(run: StudyRun, say: Wording) -> Table:
     """Violations per variant; zero is printed with its upper bound."""
-    title, columns = _head(say, "safety", "variant", "jobs", "violations", "rate")
+    title, columns = _head(say, "safety", "variant", "jobs", "violations", "rate", "cuts")
     rows = []
     for name, variant in run.variants.items():
         seen = {rule: count for rule, count in violations_of(variant).items() if count}
@@ -352,11 +353,20 @@ def safety(run: StudyRun, say: Wording) -> Table:
             if seen
             else f"0 (≤ {upper_bound_per_100k(variant):,.0f})"
         )
-        rows.append((name, f"{jobs:,}", told or "0", rate))
+        rows.append((name, f"{jobs:,}", told or "0", rate, _cuts_differ(run, name)))
     return Table(
         id="safety", section="7", title=title, columns=columns, rows=tuple(rows),
         note=say("safety.note"),
     )  # fmt: skip
+
+
+def _cuts_differ(run: StudyRun, variant: str) -> str:
+    """How many cuts are not those of the base (I14), of how many."""
+    changes = cut_changes(run, variant)
+    if not changes:
+        return DASH
+    differing, compared = (sum(column) for column in zip(*changes, strict=True))
+    return f"{differing:,} / {compared:,}"
 
 
 def unpriced(_run: StudyRun, say: Wording) -> Table:

@@ -253,6 +253,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "column.jobs": ("jobs", "任务数"),
     "column.violations": ("violations", "违反次数"),
     "column.rate": ("per 100,000", "每十万"),
+    "column.cuts": ("cuts unlike the base's", "与基准不同的切句"),
     "column.cost_key": ("step", "步骤"),
     "column.source": ("where the figure comes from", "数据来源"),
     "column.proposal": ("proposal", "建议"),

@@ -43,6 +43,8 @@ class PhasedCreation:
             if self._policy.store_down == "refuse":
                 raise
             job = self._without_node(ctx, "")
+        finally:
+            await self._placement.let_go(ctx)
         waits = not (job.node_id or job.reason or job.deadline_ns or job.ended)
         if waits and self._state.book.get(job.job_id) is job:
             births.line_up(self._state, job)

@@ -19,6 +19,7 @@ from simsched.jobs import JobRequest
 from simsched.modules import job_needs
 from simsched.nodes import Health
 from simsched.pools import PoolDecision, RememberedPool, decide_pool, try_order
+from simsched.ports import StepGuard
 from simsched.selection import Selection, SelectionRequest, candidates, select
 from simsched.snapshot import ClusterSnapshot
 from simsched.state import InstanceState
@@ -36,7 +37,7 @@ REFERENCE_SAMPLE: Final = 20
 class JobContext:
     """One job creation in progress, and what it has learnt so far."""
 
-    __slots__ = ("config_known", "draw_key", "op", "pool", "request", "snapshot")
+    __slots__ = ("config_known", "draw_key", "guard", "op", "pool", "request", "snapshot")
 
     def __init__(self, op: Operation, request: JobRequest, draw_key: int) -> None:
         self.op = op
@@ -44,6 +45,7 @@ class JobContext:
         self.draw_key = draw_key
         self.snapshot: ClusterSnapshot | None = None
         self.config_known = False
+        self.guard: StepGuard | None = None
         self.pool: str | None = None
 
 
@@ -173,14 +175,28 @@ class Placement:
         if self._policy.snapshot_copy == "shared":
             ctx.snapshot = self._state.cluster.snapshot
             return
-        async with self._runtime.step(steps.SNAPSHOT_READ, ctx.op, site=site):
-            snapshot = self._state.cluster.snapshot
-            if self._policy.snapshot_copy == "deep":
-                async with self._runtime.step(
-                    steps.SNAPSHOT_CLONE, ctx.op, site=site, n=len(snapshot)
-                ):
-                    pass
+        guard = self._runtime.step(steps.SNAPSHOT_READ, ctx.op, site=site)
+        if self._policy.snapshot_guard == "nested" and ctx.guard is None:
+            # Held until the job exists, while selection reads again: B24.
+            await guard.__aenter__()
+            ctx.guard = guard
+            await self._copy_snapshot(ctx, site=site)
+            return
+        async with guard:
+            await self._copy_snapshot(ctx, site=site)
+
+    async def _copy_snapshot(self, ctx: JobContext, *, site: int) -> None:
+        snapshot = self._state.cluster.snapshot
+        if self._policy.snapshot_copy == "deep":
+            async with self._runtime.step(steps.SNAPSHOT_CLONE, ctx.op, site=site, n=len(snapshot)):
+                pass
         ctx.snapshot = snapshot
+
+    async def let_go(self, ctx: JobContext) -> None:
+        """Release what a nested read of the snapshot still holds."""
+        guard, ctx.guard = ctx.guard, None
+        if guard is not None:
+            await guard.__aexit__(None, None, None)
 
     async def _get_config(self, ctx: JobContext, *, site: int) -> None:
         if ctx.config_known and self._policy.config_reads == "once":

@@ -372,7 +372,6 @@ SHIPPED: Final[dict[str, object]] = {
     "stream_connection": "shared",
     "connections": 1,
     "remote_dispatch": "lossy",
-    "snapshot_guard": "nested",
     "rerun_counters": "added",
 }
 

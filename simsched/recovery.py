@@ -209,8 +209,18 @@ class Recovery:
                 await self._dispatcher.refuse(job, "JOB_TIMEOUT")
 
     async def _place_again(self, job: Job) -> str:
-        """Free what the last attempt held and look for another node; the verdict of a claim."""
+        """Another node for the job; the reference holds the jobs lock over all of it (W18)."""
         op = self._background()
+        if self._policy.failover_lock == "across_store":
+            async with self._runtime.step(steps.JOBS_WRITE_HELD, op):
+                verdict = await self._find_another(op, job)
+        else:
+            verdict = await self._find_another(op, job)
+        self._runtime.end(op, Outcome.DONE if verdict == "CLAIMED" else Outcome.FAILED)
+        return verdict
+
+    async def _find_another(self, op: Operation, job: Job) -> str:
+        """Free what the last attempt held and look for another node; the verdict of a claim."""
         old_node = job.node_id
         self._dispatcher.forget_node(job)
         await self._dispatcher.give_back(op, job)
@@ -226,7 +236,6 @@ class Recovery:
             except StoreUnavailable:
                 self._runtime.telemetry.count("store_unavailable")
                 verdict = "FULL"
-        self._runtime.end(op, Outcome.DONE if verdict == "CLAIMED" else Outcome.FAILED)
         return verdict
 
     async def _line_up_again(self, job: Job) -> None:

@@ -120,6 +120,8 @@ HANGOVER = _step("hangover", Kind.WAIT, method="hangover")
 # Job creation (report 1.1, 1.2)
 JOBS_READ = _lock("jobs.read", "jobs", shared=True, method="jobs.read")
 JOBS_WRITE = _lock("jobs.write", "jobs", method="jobs.write")
+JOBS_WRITE_HELD = _lock("jobs.write.held", "jobs", spanning=True, cost="jobs.write",
+                        method="jobs.write")  # fmt: skip
 SNAPSHOT_READ = _lock("snapshot.read", "snapshot", shared=True, spanning=True,
                       method="get_snapshot")  # fmt: skip
 SNAPSHOT_CLONE = _step("snapshot.clone", Kind.CPU, method="snapshot.clone")

@@ -46,6 +46,8 @@ from simsched.telemetry import Event, Operation
 from simsched.units import MS, SECOND
 from tests.conformance.asyncio_runtime import AsyncioRuntime
 
+Calls = Callable[..., Awaitable[Reply]]
+
 CHUNK = bytes(3_200)
 """100 ms of PCM."""
 
@@ -226,8 +228,9 @@ class Core:
         )  # fmt: skip
 
     def _spy(self, runtime: Any) -> None:
-        step_of, call_of = runtime.step, runtime.store._call
-        command_of, script_of = runtime.store.command, runtime.store.script
+        step_of, store = runtime.step, runtime.store
+        command_of: Calls = store.command
+        script_of: Calls = store.script
 
         def step(step: Step, op: Operation, *, site: int = 0, n: int = 0, key: str = "") -> Any:
             self.steps.append(StepNote(op.kind, step.name, site, op.id))
@@ -241,8 +244,7 @@ class Core:
             self.steps.append(StepNote(op.kind, step.name, site, op.id))
             return await script_of(step, op, *args, site=site)
 
-        assert call_of is not None
-        runtime.step, runtime.store.command, runtime.store.script = step, command, script
+        runtime.step, store.command, store.script = step, command, script
 
     # Who is there
 

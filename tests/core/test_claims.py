@@ -156,6 +156,28 @@ def test_a_slot_freed_while_the_store_said_full_is_not_overlooked() -> None:
     assert len(core.assigned()) == 2
 
 
+def test_two_slots_freed_while_the_store_is_slow_serve_two() -> None:
+    """The second is freed while the first is being given away: it is made up for."""
+    core = Core()
+    core.node("n1", slots=2)
+
+    async def scenario(core: Core) -> None:
+        for number in range(4):
+            core.open(f"s-{number}")
+        await core.settle()
+        for number in range(4):
+            core.utter(0, f"s-{number}")
+        await core.settle()
+        core.stores[0].delay_ns = lambda step: 20 * MS if step.name == "redis.claim" else 0
+        for node, job in core.assigned()[:2]:
+            core.answer(job, node)
+            await core.settle(10)
+        await core.settle(200)
+
+    core.play(scenario)
+    assert len(core.assigned()) == 4
+
+
 def test_two_instances_do_not_overfill_a_node_they_share() -> None:
     """Both see it empty; the store lets one in, the other job waits and is served."""
     core = Core(instances=2)
@@ -195,14 +217,18 @@ def test_a_job_that_no_node_may_have_does_not_hold_up_the_others() -> None:
         node, job = core.assigned()[0]
         core.fail(job, node, "PROCESSING_ERROR")
         await core.settle(100)
+        core.utter(0, "s-3")
+        await core.settle(100)
         node, job = core.assigned()[1]
         core.answer(job, node)
         await core.settle(100)
-        core.utter(0, "s-3")
+        core.answer(core.assigned()[2][1], node)
+        await core.settle(100)
+        core.utter(1, "s-3")
         await core.settle(20_000)
 
     core.play(scenario)
-    assert [job.session_id for _, job in core.assigned()] == ["s-1", "s-2", "s-3"]
+    assert [job.session_id for _, job in core.assigned()] == ["s-1", "s-2", "s-3", "s-3"]
     assert [error.code for error in core.told(Error)] == ["JOB_TIMEOUT"]
 
 

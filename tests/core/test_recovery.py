@@ -6,7 +6,7 @@ import pytest
 
 from simsched.messages import Error, Extra, JobAck, JobAssign, TranslationResult, UiEvent
 from simsched.telemetry import JobEnded, ResultAccepted, ResultSuppressed
-from tests.core.harness import Core, left_over
+from tests.core.harness import MS, Core, left_over
 
 
 def two_nodes(policy: str, **more: object) -> Core:
@@ -174,6 +174,48 @@ def test_a_failing_node_is_excluded_from_the_retry() -> None:
         nodes = [node for node, _ in core.assigned()]
         assert len(set(nodes)) == (2 if mode == "retry" else 1)
         assert len(core.told(Error)) == (0 if mode == "retry" else 1)
+
+
+def test_a_failure_that_is_reported_twice_is_one_retry() -> None:
+    """The repeat comes while the store is asked about the first."""
+    core = two_nodes("safe")
+
+    async def scenario(core: Core) -> None:
+        core.open()
+        await core.settle()
+        core.utter(0)
+        await core.settle()
+        core.stores[0].delay_ns = lambda _step: 5 * MS
+        node, job = core.assigned()[0]
+        core.fail(job, node, "PROCESSING_ERROR")
+        await core.settle(1)
+        core.fail(job, node, "PROCESSING_ERROR")
+        await core.settle(100)
+
+    core.play(scenario)
+    assert [job.attempt_id for _, job in core.assigned()] == [1, 2]
+    assert [e.reason for e in core.notes.of(ResultSuppressed)] == ["duplicate"]
+
+
+def test_two_reasons_to_retry_at_once_are_one_retry() -> None:
+    """The node's own failure and the scan come while the loss of the node is being worked off."""
+    core = two_nodes("safe,job_timeout_ms=1000")
+
+    async def scenario(core: Core) -> None:
+        core.open()
+        await core.settle()
+        core.utter(0)
+        await core.at(1_900)
+        core.stores[0].delay_ns = lambda step: 300 * MS if step.name == "redis.claim" else 0
+        node, job = core.assigned()[0]
+        core.start(core.drop(node))
+        await core.at(1_950)
+        core.fail(job, node, "PROCESSING_ERROR")
+        await core.at(2_800)
+
+    core.play(scenario)
+    assert [job.attempt_id for _, job in core.assigned()] == [1, 2]
+    assert not core.cancelled()
 
 
 def test_an_assignment_that_cannot_be_sent_goes_elsewhere() -> None:

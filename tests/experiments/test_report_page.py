@@ -159,7 +159,7 @@ def test_appendix_c_shows_what_the_report_leaves_out(run: StudyRun) -> None:
 def test_zero_violations_are_printed_with_their_bound(run: StudyRun) -> None:
     """Nothing seen in 300 jobs is no more than 1,000 per 100,000."""
     row = next(row for row in safety(run, EN).rows if row[0] == "phase2/safe")
-    assert row[1:] == ("300", "0", "0 (≤ 1,000)")
+    assert row[1:] == ("300", "0", "0 (≤ 1,000)", "0 / 9")
 
 
 def test_stages_1_and_2_are_not_approved_with_an_unsafe_proposal(run: StudyRun) -> None:

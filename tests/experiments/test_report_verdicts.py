@@ -70,6 +70,12 @@ def test_other_cuts_than_the_base_break_i14() -> None:
     assert (breach.invariant, breach.count, breach.out_of) == ("I14", 6, 9)
 
 
+def test_a_policy_with_a_cutting_rule_of_its_own_is_not_held_to_the_bases_cuts() -> None:
+    """`safe` cuts otherwise on purpose; what it cuts is judged by I13, not by likeness."""
+    run = study_run(variant("phase1/safe", "phase1/published", sizes=(10, 50)))
+    assert breaches(run, "phase1/safe") == ()
+
+
 def test_doubles_under_repeats_speak_against_the_proposal_and_its_stages() -> None:
     """Proposal 2 is judged with repeated requests too, and a stage by its members."""
     repeat = "repeat/5ms/published"

@@ -179,6 +179,14 @@ def test_shuffled_ties_give_the_same_answers() -> None:
     assert shuffled.conservation["created"] == fifo.conservation["created"]
 
 
+def test_a_nested_snapshot_guard_freezes_the_instance() -> None:
+    """B24: a heartbeat's writer between two nested reads of a fair lock stops everything behind."""
+    base = simulate(scenario("published", costs=REPORT, sessions=30), seed=1)
+    nested = "published,snapshot_guard=nested"
+    frozen = simulate(scenario(nested, costs=REPORT, sessions=30), seed=1)
+    assert len(frozen.jobs["job"]) < len(base.jobs["job"]) / 2
+
+
 def test_load_follows_from_demands() -> None:
     """The demand of the tightest resource does not depend on the rate at which it was found."""
     rates = [{"arrivals": {"kind": "poisson", "rate_per_s": rate}} for rate in (0.05, 0.1)]
