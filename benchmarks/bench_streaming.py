@@ -22,7 +22,7 @@ from simsched.models.prices import CostModel
 from simsched.models.service import ServiceModel
 from simsched.models.workload import Workload
 from simsched.models.world import Scenario, World
-from simsched.policy import parse_policy
+from simsched.presets import parse_policy
 from simsched.units import SECOND
 
 TIMEOUTS = 200_000

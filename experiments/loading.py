@@ -1,24 +1,34 @@
-"""Reading a run directory: numbers as they were written, tables as DataFrames on demand."""
+"""
+Reading a run directory: numbers as they were written, tables as DataFrames on demand.
+
+Tables are the Parquet files with two comforts: `variant` is a category in the study's order, and a
+moment of a job that never came is missing (the files say -1), so that no mean can swallow it.
+docs/analysis.md shows them at work.
+"""
 
 from __future__ import annotations
 
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from simsched.errors import SimschedError
 from simsched.experiments.results import FORMAT, MANIFEST, REPORT, SUMMARY
+from simsched.models.journal import TIMES
 
 if TYPE_CHECKING:
     import pandas as pd
+
+KEPT_ON_REQUEST: Final = ("operations", "steps")
+"""Tables that a run writes only if its study asks for them."""
 
 
 class Run:
     """
     A run directory. Tables are read once, when first asked for.
 
-    `summary` and `manifest` are what the JSON files say; docs/studies.md has every column.
+    `summary` and `manifest` are what the JSON files say; docs/analysis.md has every column.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,8 +49,12 @@ class Run:
 
     @cached_property
     def jobs(self) -> pd.DataFrame:
-        """Every job of every variant's own replications."""
-        return self._table("jobs")
+        """Every job of every variant's own replications; a moment that never came is missing."""
+        table = self._table("jobs")
+        for name in TIMES:
+            moments = table[name].astype("Int64")
+            table[name] = moments.mask(moments < 0)
+        return table
 
     @cached_property
     def operations(self) -> pd.DataFrame:
@@ -77,11 +91,15 @@ class Run:
 
         path = self.path / f"{name}.parquet"
         if not path.exists():
-            raise SimschedError(f"{path}: is not there: the run kept no such rows")
+            wanted = ": set keep_steps = true in the study" if name in KEPT_ON_REQUEST else ""
+            raise SimschedError(f"{path}: is not there: the run kept no such rows{wanted}")
         try:
-            return pd.read_parquet(path)
+            table = pd.read_parquet(path)
         except (OSError, ValueError) as error:
             raise SimschedError(f"{path}: cannot be read: {error}") from None
+        order = [variant["name"] for variant in self.manifest["study"]["variants"]]
+        table["variant"] = pd.Categorical(table["variant"], categories=order)
+        return table
 
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:

@@ -52,6 +52,7 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "width": ("half width", "半宽"),
     "yes": ("yes", "是"),
     "no": ("NO", "否"),
+    "short": ("too few customers", "顾客太少"),
     "customers": ("{n:,.0f} customers in {r} replications", "{r} 次重复共 {n:,.0f} 位顾客"),
     "unknown": ("no exact value is known", "无已知精确值"),
     "verdict": (
@@ -64,20 +65,34 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 
+QUANTILE_CUSTOMERS_MIN: Final = 8_000
+"""
+Customers that a replication must count before its quantiles are held against exact ones.
+
+Quantiles of few dependent waits are biased, whoever simulates: over 400 runs of 550 customers each
+the median wait of an MMPP/M/1 was 7 % too high, with arrivals, services and mean wait right.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure of one case; `wide` is its interval corrected for the number of comparisons."""
+    """
+    One figure of one case; `wide` is its interval corrected for the number of comparisons.
+
+    `long_enough` false: the exact value is told, and not compared.
+    """
 
     variant: str
     figure: str
     simulated: Estimate
     wide: Estimate
     exact: float | None
+    long_enough: bool = True
 
     @property
     def inside(self) -> bool | None:
-        """Whether the exact value lies in the corrected interval; None without one."""
-        if self.exact is None:
+        """Whether the exact value lies in the corrected interval; None if nothing is compared."""
+        if self.exact is None or not self.long_enough:
             return None
         slack = 1e-9 * max(1.0, abs(self.exact))
         return self.wide.low - slack <= self.exact <= self.wide.high + slack
@@ -123,7 +138,11 @@ def rows(run: StudyRun, study: Study) -> list[Row]:
             )
     found = {v.name: _exact_figures(known_case(v.scenario)) for v in study.variants}
     names = {v.name: _measured(run.variants[v.name]) for v in study.variants}
-    count = sum(name in found[v] for v, mine in names.items() for name in mine)
+    count = sum(
+        name in found[v] and _long_enough(run.variants[v], name)
+        for v, mine in names.items()
+        for name in mine
+    )
     wide = bonferroni(LEVEL, max(1, count))
     table = []
     for variant in study.variants:
@@ -137,13 +156,18 @@ def rows(run: StudyRun, study: Study) -> list[Row]:
                     _estimate(own, values, known, FIGURES[name][2], LEVEL),
                     _estimate(own, values, known, FIGURES[name][2], wide),
                     found[variant.name].get(name),
+                    _long_enough(run.variants[variant.name], name),
                 )
             )  # fmt: skip
     return table
 
 
 def savings(run: StudyRun, study: Study) -> list[Row]:
-    """The mean wait (a lock's: sojourn) that each variant with a base saves, pair by pair."""
+    """
+    What each variant with a base saves, pair by pair: mean wait, or of a closed case throughput.
+
+    A closed case that gets slower loses throughput, which is then a saving above 0.
+    """
     changes = []
     for variant in study.variants:
         if variant.base is None:
@@ -153,13 +177,14 @@ def savings(run: StudyRun, study: Study) -> list[Row]:
             _exact_figures(known_case(study.variant(name).scenario))
             for name in (variant.base, variant.name)
         ]
-        name = "mean_wait" if PREFIX + "mean_wait" in before[0].metrics else "mean_sojourn"
+        closed = study.variant(variant.base).scenario.workload.is_closed
+        name = "throughput" if closed else "mean_wait"
         key = PREFIX + name
         values = [b.metrics[key] - a.metrics[key] for b, a in zip(before, after, strict=False)]
         known = known_controls(study.variant(variant.base).scenario)
         both = all(name in figures for figures in exact)
         change = exact[0][name] - exact[1][name] if both else None
-        simulated = _estimate(before[: len(values)], values, known, "s", LEVEL)
+        simulated = _estimate(before[: len(values)], values, known, FIGURES[name][2], LEVEL)
         changes.append(Row(f"{variant.base} - {variant.name}", name, simulated, simulated, change))
     return changes
 
@@ -171,6 +196,12 @@ def _exact_figures(known: Known | None) -> dict[str, float]:
 def _measured(run: VariantRun) -> list[str]:
     """The figures that all replications have."""
     return [name for name in FIGURES if all(PREFIX + name in one.metrics for one in run.own())]
+
+
+def _long_enough(run: VariantRun, figure: str) -> bool:
+    """Whether the figure may be compared: a mean always, a quantile of many customers."""
+    counted = min(one.metrics.get(PREFIX + "customers", 0.0) for one in run.own())
+    return "_p" not in figure.replace("_probability", "") or counted >= QUANTILE_CUSTOMERS_MIN
 
 
 def _estimate(
@@ -226,10 +257,16 @@ def _cells(row: Row, keys: Sequence[str], lang: str) -> list[str]:
         "figure": chinese if lang == "zh" else english,
         "exact": "" if row.exact is None else f"{row.exact:.7g}",
         "simulated": format_estimate(row.simulated if row.exact is None else row.wide),
-        "inside": "" if row.inside is None else _text("yes" if row.inside else "no", lang),
+        "inside": _judged(row, lang),
         "width": _relative(row.simulated),
     }
     return [cells[key] for key in keys]
+
+
+def _judged(row: Row, lang: str) -> str:
+    if row.inside is not None:
+        return _text("yes" if row.inside else "no", lang)
+    return "" if row.exact is None else _text("short", lang)
 
 
 def _relative(estimate: Estimate) -> str:
@@ -246,7 +283,8 @@ def _change_cells(change: Row, lang: str) -> list[str]:
 
 
 def _verdict(row: Row) -> dict[str, Any]:
-    words = {None: "no exact value", True: "inside", False: "outside"}
+    untold = "no exact value" if row.exact is None else "too few customers"
+    words = {None: untold, True: "inside", False: "outside"}
     width = row.simulated.half_width
     return {
         "variant": row.variant,

@@ -145,13 +145,16 @@ def _lock(scenario: Scenario) -> Known | None:
 
 
 def lock_law(scenario: Scenario) -> Distribution | None:
-    """The session lock's hold, if there is one lock for all and its hold is exponential."""
+    """
+    The session lock's hold, if there is one lock for all and its hold is exponential.
+
+    A charge keeps a table of its law, whose mean is up to 0.1 % off: three digits are read from it.
+    """
     charge = scenario.costs.prices[SESSION_RUNTIME.cost].charge
-    mean = round(charge.mean_ns(0))
+    mean = round(float(f"{charge.mean_ns(0):.2e}"))
     if scenario.costs.scopes[SESSION_RUNTIME.lock] != "global" or not mean or not charge.is_drawn:
         return None
     law = Exponential(mean)
-    # A charge keeps a table of its law, not the law: compare the two where it matters.
     probes = [(2 * k + 1) << 59 for k in range(16)]
     near = all(abs(charge.ns(bits, 0) - law.ns(bits)) <= mean // 100 for bits in probes)
     return law if near else None

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from simsched.experiments.measure import measure
 from simsched.experiments.runs import Replication, Window
+from simsched.models.journal import NAMES, STATUSES, WORDS
 from simsched.models.record import STEP_DTYPE
 from simsched.models.world import RunResult, Scenario, simulate
 from simsched.steps import CATALOGUE
@@ -174,7 +175,8 @@ def _job_file(task: Task, result: RunResult) -> bytes:
         "variant": constant(task.variant, len(status)),
         "replication": np.full(len(status), task.replication, np.int32),
         **columns,
-        "status": named(status, ["open", "completed", "failed"]),
+        **{name: pa.array(columns[name], pa.string()) for name in (*NAMES, *WORDS)},
+        "status": named(status, list(STATUSES)),
     }
     return _whole(pa.table(table))
 

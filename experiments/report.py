@@ -49,7 +49,7 @@ from simsched.experiments.results import study_digest
 from simsched.experiments.runs import StudyRun
 from simsched.experiments.statistics import proportion_interval
 from simsched.experiments.wording import Wording
-from simsched.policy import PRESETS
+from simsched.presets import PRESETS
 
 EXPLORED: Final = ("published", "published+2", "published+2s", "safe")
 SHORTEST_OF: Final = "published+2"
@@ -83,7 +83,7 @@ def page_of(run: StudyRun, study: Any, say: Wording) -> Page:
     return Page(
         lines=answers(run, say),
         cards=[_card(run, say, proposal) for proposal in figures().proposal],
-        stage_pictures=[_stage_picture(run, say, phase) for phase in phases(run)],
+        stage_pictures=[p for p in (_stage_picture(run, say, n) for n in phases(run)) if p],
         repeat_picture=_repeat_picture(run, say),
         race=_race(say),
         tables=all_tables(run, say),
@@ -150,7 +150,10 @@ def _measured(say: Wording, proposal: Proposal, judged: dict[int, Judged]) -> tu
     texts = []
     for phase, one in judged.items():
         nothing = one.saving.estimate == 0 and one.saving.half_width == 0
-        why = f" {say('card.nothing', phase=phase)}" if nothing and proposal.id == "2" else ""
+        if nothing and proposal.id == "2":
+            why = f" {say('card.nothing', phase=phase)}"
+        else:
+            why = f" {say('card.zero')}" if one.saving.contains(0.0) else ""
         texts.append(f"{phase_label(say, phase)}: {shown(one.saving)}.{why}")
     return tuple(texts)
 
@@ -281,6 +284,9 @@ def _method(run: StudyRun, study: Any, say: Wording) -> list[tuple[str, str]]:
 
 
 def _code(run: StudyRun, study: Any, say: Wording) -> list[tuple[str, str]]:
-    quick = " --quick" if getattr(study, "quick", False) else ""
-    command = f"simsched experiment run {run.study} --seed {run.seed}{quick} --lang {say.lang}"
+    options = [f"--seed {run.seed}", f"--lang {say.lang}"]
+    if study is not None:
+        options.append(f"--replications {study.replications}")
+        options += ["--quick"] if study.quick else []
+    command = f"simsched experiment run {run.study} {' '.join(options)}"
     return [(say("method.repeat"), command), (say("method.digest"), study_digest(run))]

@@ -45,7 +45,7 @@ from simsched.experiments.report_verdicts import (
 )
 from simsched.experiments.runs import StudyRun
 from simsched.experiments.wording import Wording
-from simsched.policy import PROPOSALS
+from simsched.presets import PROPOSALS
 from simsched.telemetry import OpKind
 
 SAFE: Final = "safe"

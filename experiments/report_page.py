@@ -15,7 +15,7 @@ from typing import Final
 
 from simsched.experiments.report_findings import Line
 from simsched.experiments.report_style import STYLE
-from simsched.experiments.report_tables import Table
+from simsched.experiments.report_tables import DASH, Table
 from simsched.experiments.wording import Wording
 
 LANG_TAGS: Final = {"en": "en", "zh": "zh-CN"}
@@ -150,7 +150,7 @@ def _race(page: Page, say: Wording) -> str:
         if page.race.moves
         else ""
     )
-    picture = f"<figure>{page.repeat_picture}</figure>" if page.repeat_picture else ""
+    picture = f'<figure class="wide">{page.repeat_picture}</figure>' if page.repeat_picture else ""
     return f"<section>{_heading(say, 'race')}<ul>{sentences}</ul>{shown}{picture}</section>"
 
 
@@ -160,7 +160,7 @@ def _tables(tables: Sequence[Table], say: Wording) -> str:
 
 
 def _table(table: Table, say: Wording) -> str:
-    section = say("page.section", section=table.section)
+    section = say("page.section", section=table.section) if table.section != DASH else ""
     heads = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
     words = {say(f"verdict.{verdict}"): verdict for verdict in BADGED}
     rows = "".join(

@@ -21,6 +21,7 @@ a { color: var(--more); text-underline-offset: 2px; white-space: nowrap; }
 svg { width: 100%; height: auto; display: block; }
 svg text { font-family: inherit !important; }
 figure { margin: 0; }
+.wide { max-width: 44rem; margin: 1.2rem 0; }
 code { font: .88em ui-monospace, Consolas, "Liberation Mono", monospace; overflow-wrap:
   anywhere; }
 .lead { font-size: 1.08rem; max-width: 52rem; margin: 0; }

@@ -62,6 +62,9 @@ MONITORED: Final = (
 """Section 8.1's five metrics."""
 
 NS_PER_MS: Final = 1_000_000
+FINEST_MS: Final = 0.01
+"""Intervals are not printed narrower than this."""
+
 DASH: Final = "–"
 
 
@@ -89,7 +92,12 @@ def span(of: Range, unit: str = "ms") -> str:
 
 def shown(estimate: Estimate | None) -> str:
     """An estimate with its interval, or a dash."""
-    return DASH if estimate is None else format_estimate(estimate, sign="±")
+    if estimate is None:
+        return DASH
+    if 0.0 < estimate.half_width < FINEST_MS:
+        # Nobody acts on microseconds, and adding 0.0 turns a rounded -0.0 into 0.0.
+        return f"{round(estimate.estimate, 2) + 0.0:.2f} ± {FINEST_MS:g} {estimate.unit}"
+    return format_estimate(estimate, sign="±")
 
 
 def _head(say: Wording, table: str, *columns: str, **values: object) -> tuple[str, tuple[str, ...]]:

@@ -37,10 +37,15 @@ BASE: Final = "shipped"
 REPAIRED: Final = "W1"
 SIX: Final = "six proposals"
 METRIC: Final = "create_job_ms"
+BEHIND_MIN: Final = 0.01
+"""A wait for a lock is worth a sentence from this share of a creation on."""
+
 STEPS_SHOWN: Final = 8
 """Steps of a creation that the table names; the rest is one row."""
 
-_LOSSES: Final = ("cut", "created", "finished", "unanswered", "stuck", "refused_chunks")
+_LOSSES: Final = (
+    "cut", "created", "finished", "unanswered", "stuck", "refused_chunks", "unreadable",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +120,7 @@ def losses(run: StudyRun, variant: str) -> dict[str, Estimate]:
         rows["unanswered"].append(one.violations.get("I3", 0))
         rows["stuck"].append(one.violations.get("I8", 0))
         rows["refused_chunks"].append(one.counters.get("audio_chunks_refused", 0))
+        rows["unreadable"].append(one.counters.get("remote_dispatches_unreadable", 0))
     return {name: t_interval(values) for name, values in rows.items()}
 
 
@@ -152,13 +158,21 @@ def findings(run: StudyRun, lang: str) -> list[str]:
     if total is not None and found:
         own = math.fsum(part.own_ms for part in found)
         waited = math.fsum(part.wait_ms for part in found if part.redis)
+        whole = own + math.fsum(part.wait_ms for part in found)
         said.append(
             text("dominates", lang).format(
                 total=_plain(total), own=f"{own:.3g}",
                 calls=math.fsum(part.calls for part in found if part.redis),
-                share=waited / (own + math.fsum(part.wait_ms for part in found)),
+                share=waited / whole,
             )
         )  # fmt: skip
+        lock = max((part for part in found if not part.redis), key=lambda part: part.wait_ms)
+        if lock.wait_ms > BEHIND_MIN * whole:
+            said.append(
+                text("behind", lang).format(
+                    share=lock.wait_ms / whole, step=lock.step, wait=f"{lock.wait_ms:,.4g}"
+                )
+            )
     w1, six = _saved(run, REPAIRED), _saved(run, SIX)
     if w1 is not None and six is not None:
         said.append(
@@ -180,7 +194,9 @@ def findings(run: StudyRun, lang: str) -> list[str]:
 def _lost(run: StudyRun, lang: str) -> str:
     lost = losses(run, BASE)
     own = run.variants[BASE].own()
+    other = losses(run, REPAIRED)["cut"] if REPAIRED in run.variants else None
     return text("lost", lang).format(
+        other=_plain(other), finished=_plain(lost["finished"]),
         created=_plain(lost["created"]), cut=_plain(lost["cut"]),
         chunks=_plain(lost["refused_chunks"]), unanswered=_plain(lost["unanswered"]),
         stuck=_count(lost["stuck"], sum(one.sessions for one in own)),

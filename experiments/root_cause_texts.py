@@ -33,6 +33,7 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "finished": ("jobs finished", "完成的任务"),
     "unanswered": ("answers late or missing (I3)", "结果迟到或缺失 (I3)"),
     "stuck": ("sessions wedged (I8)", "卡死的会话 (I8)"),
+    "unreadable": ("remote dispatches unreadable (B7)", "无法解析的远程派发 (B7)"),
     "refused_chunks": ("audio chunks refused", "被拒的音频块"),
     "dominates": (
         "A job creation takes {total} ms as shipped. {share:.2%} of that is waiting for the Redis "
@@ -41,6 +42,11 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
         "出厂状态下一次任务创建耗时 {total} ms，其中 {share:.2%} 在等待"
         "被阻塞式流读取占用的Redis连接：{calls:.0f} 次操作逐一排在阻塞读取之后；"
         "实际工作只需 {own} ms。",
+    ),
+    "behind": (
+        "Another {share:.1%} is waiting in `{step}` ({wait} ms): whoever holds that lock waits for "
+        "the connection in its turn.",
+        "另有 {share:.1%} 在 `{step}` 处等待（{wait} ms）：该锁的持有者自身也在等待连接。",
     ),
     "compare": (
         "An own connection for the stream (W1) saves {w1} ms ({w1_share}); the report's six "
@@ -61,12 +67,13 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
         "W1之后每次创建会增加 {w3} ms。",
     ),
     "lost": (
-        "As shipped, {created} of {cut} utterances had become a job when the run ended, {chunks} "
-        "audio chunks were refused, {unanswered} answers were late or missing (I3); sessions "
-        "wedged (I8): {stuck}. All per run of {sessions:.0f} sessions.",
-        "出厂状态下，运行结束时 {cut} 句中有 {created} 句成为任务，{chunks} 个音频块被拒，"
-        "{unanswered} 个结果迟到或缺失（I3）；卡死的会话（I8）：{stuck}。均为每次运行"
-        "（{sessions:.0f} 个会话）。",
+        "As shipped, {cut} utterances were cut ({other} with W1), of which {created} had become a "
+        "job and {finished} were finished when the run ended; {chunks} audio chunks were refused, "
+        "{unanswered} answers were late or missing (I3); sessions wedged (I8): {stuck}. All per "
+        "run of {sessions:.0f} sessions.",
+        "出厂状态下切出 {cut} 句（W1下 {other} 句），运行结束时其中 {created} 句成为任务、"
+        "{finished} 个完成；{chunks} 个音频块被拒，{unanswered} 个结果迟到或缺失（I3）；"
+        "卡死的会话（I8）：{stuck}。均为每次运行（{sessions:.0f} 个会话）。",
     ),
     "note": (
         "Savings are paired by replication under common random numbers; every +- is half of a 95 % "

@@ -24,7 +24,7 @@ from simsched.experiments.runs import Replication, Window
 from simsched.experiments.scenario_fields import read_scenario
 from simsched.models.fields import meant
 from simsched.models.world import SETTLE_NS, Scenario, simulate
-from simsched.policy import parse_policy
+from simsched.presets import parse_policy
 from simsched.units import SECOND
 
 Verdict = Literal["good", "bad", "uncertain"]

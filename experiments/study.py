@@ -29,7 +29,7 @@ from simsched.experiments.scenario_fields import SCENARIO_KEYS, read_scenario, s
 from simsched.models.fields import Fields, meant
 from simsched.models.tasks import Ties
 from simsched.models.world import Scenario
-from simsched.policy import parse_policy
+from simsched.presets import parse_policy
 
 ANSWERS: Final = ("compare", "report", "load", "queue", "root-cause")
 """What turns a study's runs into its page."""

@@ -2,7 +2,8 @@
 The words of the report's page, in English and Chinese, by message id.
 
 Texts hold no figures of their own: what a run found is put in by name. Both languages have every
-id and the same placeholders; a test holds them together. The texts are in `wording_texts`.
+id and the same placeholders; a test holds them together. The texts are in
+`wording_texts` and `wording_tables`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from collections.abc import Iterable
 from typing import Final
 
 from simsched.errors import ConfigError
-from simsched.experiments.wording_texts import TEXTS
+from simsched.experiments.wording_tables import TABLE_TEXTS
+from simsched.experiments.wording_texts import PAGE_TEXTS
 
 LANGUAGES: Final = ("en", "zh")
+TEXTS: Final = PAGE_TEXTS | TABLE_TEXTS
 
 
 class Wording:

@@ -11,11 +11,12 @@ import gc
 import multiprocessing
 import os
 import signal
+import traceback
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from importlib import import_module
-from types import TracebackType
+from multiprocessing import connection
+from multiprocessing.connection import Connection
 from typing import Any, Protocol, Self
 
 from simsched.errors import SimschedError
@@ -63,50 +64,91 @@ class HereAlone:
 
 
 class LocalProcesses:
-    """Worker processes of this machine."""
+    """
+    Worker processes of this machine: one pipe and at most one task each.
+
+    No threads and no shared queue, so that they can be ended at any moment: with the standard
+    executor, an interruption while a task is on its way to a dying worker can hang for ever.
+    """
 
     def __init__(self, count: int) -> None:
         methods = multiprocessing.get_all_start_methods()
         method = "forkserver" if "forkserver" in methods else "spawn"
-        context = multiprocessing.get_context(method)
+        self._context: Any = multiprocessing.get_context(method)
         if method == "forkserver":
-            context.set_forkserver_preload(["simsched.experiments.replicate"])
-        self._before = multiprocessing.active_children()
-        self._pool = ProcessPoolExecutor(count, mp_context=context, initializer=_settle)
+            self._context.set_forkserver_preload(["simsched.experiments.replicate"])
+        self._count = count
+        self._workers: dict[Connection, Any] = {}
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error_type is not None:
-            # A run cannot be asked to stop; what it did so far is worth nothing.
-            for child in multiprocessing.active_children():
-                if child not in self._before:
-                    child.terminate()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    def __exit__(self, *error: object) -> None:
+        # A run cannot be asked to stop; what it did so far is worth nothing.
+        for process in self._workers.values():
+            process.terminate()
+        for pipe, process in self._workers.items():
+            process.join()
+            pipe.close()
+        self._workers.clear()
 
     def finished(self, tasks: Sequence[Task]) -> Iterator[Finished]:
         """The results, as they come."""
-        futures = [self._pool.submit(run_task, task) for task in tasks]
+        waiting = deque(tasks)
+        while len(self._workers) < min(self._count, len(tasks)):
+            self._start()
+        idle = deque(self._workers)
+        busy: list[Connection] = []
         try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BrokenProcessPool:
+            while waiting or busy:
+                while waiting and idle:
+                    pipe = idle.popleft()
+                    pipe.send(waiting.popleft())
+                    busy.append(pipe)
+                for ready in connection.wait(busy):
+                    assert isinstance(ready, Connection)
+                    busy.remove(ready)
+                    idle.append(ready)
+                    yield _result_of(ready.recv())
+        except (EOFError, BrokenPipeError, ConnectionResetError):
             raise SimschedError(
                 "a worker process was killed (out of memory?): "
                 "what was finished is kept, run again to go on, perhaps with fewer --jobs"
             ) from None
 
+    def _start(self) -> None:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_work, args=(theirs,), daemon=True)
+        process.start()
+        theirs.close()
+        self._workers[ours] = process
 
-def _settle() -> None:
-    """Ctrl-C is the parent's to handle; what is loaded by now is no garbage to look through."""
+
+def _work(pipe: Connection) -> None:
+    """A worker's life: tasks in, results or errors out, until the pipe closes."""
+    # Ctrl-C is the parent's to handle; what is loaded by now is no garbage to look through.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:
+            return
+        try:
+            answer: Finished | SimschedError | str = run_task(task)
+        except SimschedError as error:
+            answer = SimschedError(f"{error} ({'; '.join(error.__notes__)})")
+        except Exception:
+            answer = traceback.format_exc()
+        pipe.send(answer)
+
+
+def _result_of(answer: Finished | SimschedError | str) -> Finished:
+    if isinstance(answer, SimschedError):
+        raise answer
+    if isinstance(answer, str):
+        raise RuntimeError(f"a replication failed in a worker process:\n{answer}")
+    return answer
 
 
 class DaskCluster:

@@ -127,7 +127,9 @@ class Worker:
                     session_id=job.session_id, trace_id=job.trace_id,
                 )
             )  # fmt: skip
-        if len(self._running) < self.spec.slots:
+        if (job.job_id, job.attempt_id) in self._running:
+            self._send(self._failure(job, "PROCESSING_ERROR"))
+        elif len(self._running) < self.spec.slots:
             self._start(job)
         elif self.spec.overflow == "queue":
             self._line.append(job)

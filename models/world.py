@@ -300,8 +300,11 @@ class World:
             await self.kernel.sleep(self.scenario.horizon_ns + SETTLE_NS - self.kernel.now)
             return
         end = self.kernel.now + self.scenario.drain_ns
-        while self.kernel.now < end and self._busy():
-            await self.kernel.sleep(SECOND)
+        while self.kernel.now < end:
+            # Sleep before the look: the last client has not even said hello yet.
+            await self.kernel.sleep(min(SECOND, end - self.kernel.now))
+            if not self._busy():
+                break
 
     def _busy(self) -> bool:
         return any(

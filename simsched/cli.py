@@ -149,7 +149,7 @@ def policy() -> None:
 @policy.command("list")
 def list_policies() -> None:
     """Every preset, and in how many fields it differs from `safe`."""
-    from simsched.policy import PRESETS, differences
+    from simsched.presets import PRESETS, differences
 
     for name, preset in PRESETS.items():
         count = len(differences(PRESETS["safe"], preset))
@@ -161,7 +161,8 @@ def list_policies() -> None:
 @click.argument("other", required=False)
 def show_policy(name: str, other: str | None) -> None:
     """Every field of a policy; with OTHER, those in which the two differ."""
-    from simsched.policy import FIELDS, parse_policy
+    from simsched.policy import FIELDS
+    from simsched.presets import parse_policy
 
     if other is not None:
         _print_differences(name, other)
@@ -182,7 +183,8 @@ def compare_policies(name: str, other: str) -> None:
 
 
 def _print_differences(name: str, other: str) -> None:
-    from simsched.policy import FIELDS, differences, parse_policy
+    from simsched.policy import FIELDS
+    from simsched.presets import differences, parse_policy
 
     found = differences(parse_policy(name, "policy"), parse_policy(other, "policy"))
     rows = [

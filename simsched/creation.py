@@ -71,7 +71,7 @@ class PhasedCreation:
             known = self._state.book.of_request(request.request_id, self._runtime.now())
         if known is not None:
             return births.repeated(self._state, known, request)
-        job_id = self._new_id(request, site=10)
+        job_id = self._new_id(ctx, site=10)
         await self._placement.learn(ctx, site=10)
         if request.preferred_node:
             async with self._runtime.step(steps.MANAGEMENT_READ, op):
@@ -105,7 +105,7 @@ class PhasedCreation:
                 local = self._state.book.get(second.job_id) if second else None
             if local is not None:
                 return births.repeated(self._state, local, request)
-        job_id = self._new_id(request, site=2)
+        job_id = self._new_id(ctx, site=2)
         await self._placement.learn(ctx, site=2)
         chosen = await self._placement.choose(ctx, steps.SELECT_PHASE2, site=4)
         node = chosen.node_id or ""
@@ -186,9 +186,10 @@ class PhasedCreation:
 
     # Both
 
-    def _new_id(self, request: JobRequest, *, site: int) -> str:
+    def _new_id(self, ctx: JobContext, *, site: int) -> str:
+        """A random name: every creation makes another, also of the same request."""
         return self._runtime.chance.hex_id(
-            "job-", 8, request.request_id, self._runtime.instance_id, site
+            "job-", 8, ctx.request.request_id, self._runtime.instance_id, ctx.op.id, site
         )
 
     def _rebuilt(self, binding: Binding, request: JobRequest) -> Job:
@@ -206,7 +207,7 @@ class PhasedCreation:
         With a reason it is refused at once (the lock stayed busy and the policy rejects), without
         one it runs into the pending timeout (the store is down and the policy is slow: B22).
         """
-        job = Job(self._new_id(ctx.request, site=8), ctx.request, self._runtime.now(), phase=2)
+        job = Job(self._new_id(ctx, site=8), ctx.request, self._runtime.now(), phase=2)
         job.reason = reason
         self._state.book.add(job)
         births.created(self._state, job)

@@ -21,6 +21,10 @@ class ConfigError(SimschedError):
         self.key = key
         self.want = want
 
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[str, str, str]]:
+        """Errors cross process borders; the default would rebuild from the text alone."""
+        return type(self), (self.where, self.key, self.want)
+
 
 class StoreUnavailable(SimschedError):
     """The store gave no answer within its limit: the outcome of the call is unknown."""

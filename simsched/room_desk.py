@@ -9,7 +9,6 @@ instance only.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from msgspec import structs
@@ -31,7 +30,7 @@ from simsched.messages import (
 )
 from simsched.rooms import Member, RoomRefusal
 from simsched.state import InstanceState, Session
-from simsched.units import MS
+from simsched.units import MS, rfc3339
 
 Call = WebrtcOffer | WebrtcAnswer | WebrtcIce
 
@@ -141,11 +140,10 @@ class RoomDesk:
 
     def _participant(self, member: Member) -> Participant:
         ago_ms = (self._runtime.now() - member.joined_ns) // MS
-        joined = datetime.fromtimestamp((self._runtime.now_ms() - ago_ms) // 1_000, UTC)
         return Participant(
             participant_id=member.session,
             session_id=member.session,
-            joined_at=joined.isoformat(),
+            joined_at=rfc3339((self._runtime.now_ms() - ago_ms) // 1_000),
             display_name=member.display_name,
             preferred_lang=member.preferred_language,
             raw_voice_preferences=dict(member.raw_voice) or None,

@@ -92,7 +92,7 @@ TEST_LINES_MAX: Final = 800
 """A list of promises is looked up rather than read through."""
 
 FUNCTION_LINES_MAX: Final = 75
-LONGER: Final = {"simsched/policy.py": 455}
+LONGER: Final[dict[str, int]] = {}
 """Modules that are longer, with the length they may not grow beyond. This table only shrinks."""
 
 VAGUE_NAMES: Final = re.compile(r"(^|_)(utils?|helpers?|managers?|misc|common)(_|$)")

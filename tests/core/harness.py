@@ -36,9 +36,9 @@ from simsched.models.record import OperationRecorder, StepRecorder
 from simsched.models.runtime import EPOCH_MS, SimChance, SimRuntime
 from simsched.models.tasks import Kernel
 from simsched.models.workers import CAPABILITIES, SERVICES, WorkerSpec
-from simsched.policy import parse_policy
 from simsched.pools import PoolConfig
 from simsched.ports import Reply, Runtime
+from simsched.presets import parse_policy
 from simsched.scheduler import Scheduler
 from simsched.state import CoreSettings, Session
 from simsched.steps import CATALOGUE, Step

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from simsched.messages import Error, UiEvent
-from simsched.policy import PROPOSALS
+from simsched.presets import PROPOSALS
 from simsched.telemetry import JobCreated, JobRepeated, RequestLock
 from simsched.telemetry import OpKind as Op
 from tests.core.harness import MS, Core, StepNote

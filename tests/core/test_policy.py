@@ -10,17 +10,8 @@ from hypothesis import strategies as st
 
 import simsched
 from simsched.errors import ConfigError
-from simsched.policy import (
-    FIELDS,
-    PER_CELL,
-    PRESETS,
-    PROPOSALS,
-    PUBLISHED,
-    STAGES,
-    Policy,
-    differences,
-    parse_policy,
-)
+from simsched.policy import FIELDS, PER_CELL, Policy
+from simsched.presets import PRESETS, PROPOSALS, PUBLISHED, STAGES, differences, parse_policy
 
 
 def test_every_field_is_read_somewhere_in_the_core_or_the_simulated_world() -> None:

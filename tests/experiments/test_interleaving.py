@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from simsched.experiments.interleaving import Exploration, explore
-from simsched.policy import PRESETS
+from simsched.presets import PRESETS
 
 
 @pytest.mark.parametrize("policy", ["published", "published+2s", "safe"])

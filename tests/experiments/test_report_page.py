@@ -16,8 +16,7 @@ from simsched.experiments.report_findings import answers
 from simsched.experiments.report_tables import calls, issues, locks, redis, safety, sums
 from simsched.experiments.runs import StudyRun
 from simsched.experiments.study import Study
-from simsched.experiments.wording import LANGUAGES, Wording
-from simsched.experiments.wording_texts import TEXTS
+from simsched.experiments.wording import LANGUAGES, TEXTS, Wording
 from tests.experiments.study_runs import study_run, variant
 
 POLICIES = (

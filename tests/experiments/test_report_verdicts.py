@@ -16,7 +16,7 @@ from simsched.experiments.report_verdicts import (
     upper_bound_per_100k,
     worst,
 )
-from tests.experiments.study_runs import study_run, variant
+from tests.experiments.study_runs import cuts_of, study_run, variant
 
 ONE = "phase2/published+1"
 TWO = "phase2/published+2"
@@ -68,6 +68,14 @@ def test_other_cuts_than_the_base_break_i14() -> None:
     run = study_run(variant(name, "phase1/published", sizes=(10, 50)))
     (breach,) = breaches(run, name)
     assert (breach.invariant, breach.count, breach.out_of) == ("I14", 6, 9)
+
+
+def test_one_session_cut_otherwise_by_chance_is_no_breach() -> None:
+    """A cut on the edge of a pause may fall either way: one replication of three proves nothing."""
+    name = "phase1/published+1"
+    run = study_run(variant(name, "phase1/published"))
+    run.variants[name].replications[1].cuts = cuts_of((10, 50))
+    assert breaches(run, name) == ()
 
 
 def test_a_policy_with_a_cutting_rule_of_its_own_is_not_held_to_the_bases_cuts() -> None:

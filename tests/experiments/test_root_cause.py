@@ -17,8 +17,8 @@ NAMES = ("shipped", "W1", "safe")
 
 @pytest.fixture(scope="module")
 def study() -> Study:
-    """The packaged study, with five sessions."""
-    return Study.load("root-cause", settings={"sessions": 5}, replications=2)
+    """The packaged study."""
+    return Study.load("root-cause", replications=2)
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +39,14 @@ def run(study: Study) -> StudyRun:
 
 
 def test_the_connection_dominates_as_shipped_and_not_with_its_own(run: StudyRun) -> None:
-    """B1 makes nearly all of a creation; an own connection leaves its waiting next to nothing."""
+    """B1 and the lock behind it make a creation; an own connection leaves next to no waiting."""
     shipped, repaired = connection_wait(run, "shipped"), connection_wait(run, "W1")
     assert shipped is not None
     assert repaired is not None
     found = parts(run.variants["shipped"].own())
     whole = sum(part.wait_ms + part.own_ms for part in found)
-    assert shipped.estimate > 0.95 * whole
+    assert shipped.estimate > 0.6 * whole
+    assert sum(part.own_ms for part in found) < 0.01 * whole
     assert repaired.estimate < 0.001 * shipped.estimate
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
@@ -26,7 +28,7 @@ from simsched.experiments.run_study import RunOptions, run_to_directory
 from simsched.experiments.runner import Runner, find_window
 from simsched.experiments.runs import Replication, StudyRun, VariantRun, Window
 from simsched.experiments.study import Study
-from simsched.experiments.workers import DaskCluster, HereAlone
+from simsched.experiments.workers import DaskCluster, HereAlone, LocalProcesses
 from simsched.models.world import SETTLE_NS, simulate
 from simsched.telemetry import OpKind
 from tests.golden.renew import STUDY
@@ -96,7 +98,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
     """The disk fills up: finished replications stay whole, the rest is run when there is room."""
     study = small("one snapshot")
     real: Callable[[Path, bytes], None] = write_whole
-    written = []
+    written: list[Path] = []
 
     def fill_up(path: Path, content: bytes) -> None:
         if len(written) == 2:
@@ -221,6 +223,25 @@ def test_warm_up_can_be_given(tmp_path: Path) -> None:
     assert run.windows["published"].method == "given"
 
 
+def test_a_worker_that_fails_or_dies_says_so(tmp_path: Path) -> None:
+    """An error keeps its traceback and place; a killed process is one line, and nothing hangs."""
+    study = small("published")
+    runner = Runner(study, tmp_path, HereAlone())
+    task = runner._task("published", 0)
+    broken = dataclasses.replace(task, scenario=None)  # type: ignore[arg-type]
+    with (
+        LocalProcesses(1) as workers,
+        pytest.raises(RuntimeError, match="in variant 'published', replication 0"),
+    ):
+        list(workers.finished([broken]))
+    with LocalProcesses(1) as workers:
+        results = workers.finished([task, task, task])
+        assert next(results).variant == "published"
+        next(iter(workers._workers.values())).kill()
+        with pytest.raises(SimschedError, match="worker process was killed"):
+            list(results)
+
+
 def test_a_dask_cluster_gives_the_same_bytes(tmp_path: Path) -> None:
     """Two workers of a local cluster run what one process runs."""
     distributed = pytest.importorskip("distributed")
@@ -269,24 +290,21 @@ def test_the_summary_follows_its_schema(directory: Path) -> None:
     assert len(list(faults(broken, schema, schema))) == 2
 
 
-def faults(value: object, schema: dict[str, object], whole: dict[str, object]) -> Iterator[str]:
+def faults(value: Any, schema: dict[str, Any], whole: dict[str, Any]) -> Iterator[str]:
     """What a value has against a JSON schema; knows the few words that ours uses."""
     reference = schema.get("$ref")
     if isinstance(reference, str):
-        definitions = whole["$defs"]
-        assert isinstance(definitions, dict)
-        schema = definitions[reference.rsplit("/", 1)[1]]
-    kinds = {"object": dict, "array": list, "string": str, "number": (int, float),
+        schema = whole["$defs"][reference.rsplit("/", 1)[1]]
+    kinds: dict[str, Any] = {"object": dict, "array": list, "string": str, "number": (int, float),
              "integer": int, "null": type(None)}  # fmt: skip
     allowed = schema.get("type", list(kinds))
     names = [allowed] if isinstance(allowed, str) else allowed
-    assert isinstance(names, list)
-    if not any(isinstance(value, kinds[name]) for name in names):  # type: ignore[arg-type]
+    if not any(isinstance(value, kinds[name]) for name in names):
         yield f"{value!r} is none of {names}"
         return
-    if "enum" in schema and value not in schema["enum"]:  # type: ignore[operator]
+    if "enum" in schema and value not in schema["enum"]:
         yield f"{value!r} is none of {schema['enum']}"
-    if isinstance(value, str) and len(value) < schema.get("minLength", 0):  # type: ignore[operator]
+    if isinstance(value, str) and len(value) < schema.get("minLength", 0):
         yield f"{value!r} is too short"
     if isinstance(value, list) and isinstance(inner := schema.get("items"), dict):
         for item in value:
@@ -294,10 +312,9 @@ def faults(value: object, schema: dict[str, object], whole: dict[str, object]) -
     if isinstance(value, dict):
         known = schema.get("properties", {})
         rest = schema.get("additionalProperties", True)
-        assert isinstance(known, dict)
         yield from (
             f"{name} is missing" for name in schema.get("required", []) if name not in value
-        )  # type: ignore[attr-defined]
+        )
         for name, item in value.items():
             part = known.get(name, rest)
             if part is False:

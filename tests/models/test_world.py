@@ -16,7 +16,8 @@ from simsched.models.prices import CostModel
 from simsched.models.service import ServiceModel
 from simsched.models.workload import Workload
 from simsched.models.world import RunResult, Scenario, World, demands, simulate
-from simsched.policy import FIELDS, PRESETS, Policy, parse_policy
+from simsched.policy import FIELDS, Policy
+from simsched.presets import PRESETS, parse_policy
 from simsched.units import MINUTE
 
 ZERO = CostModel.load("zero")
@@ -94,6 +95,8 @@ def test_any_mixture_of_policy_fields_plays(
 ) -> None:
     """No combination of strategies crashes the core or loses a job."""
     make = two_instances if shared else scenario
+    if (values["job_scheme"] == "claim") != (values["slots"] == "lease"):
+        values["slots"] = "lease" if values["job_scheme"] == "claim" else "counter"
     result = simulate(make(Policy(**values), sessions=4), seed=seed)  # type: ignore[arg-type]
     assert lost(result) == 0
 
