@@ -27,9 +27,10 @@ from simsched.experiments.report_findings import (
     repeated,
     stages,
     told,
+    worded,
 )
 from simsched.experiments.report_page import Card, Page, Race, page_html
-from simsched.experiments.report_tables import Table, phase_label, shown, span
+from simsched.experiments.report_tables import Table, counted, phase_label, shown, span
 from simsched.experiments.report_verdicts import (
     PER,
     Judged,
@@ -88,8 +89,9 @@ def page_of(run: StudyRun, study: Any, say: Wording) -> Page:
         race=_race(say),
         tables=all_tables(run, say),
         method=_method(run, study, say),
-        code=_code(run, study, say),
+        code=_code(run, say),
         subtitle=_subtitle(run, say),
+        rough=say("page.rough") if run.quick else "",
     )
 
 
@@ -123,7 +125,7 @@ def _card(run: StudyRun, say: Wording, proposal: Proposal) -> Card:
         for phase, one in judged.items()
     ]  # fmt: skip
     facts = [
-        (say("card.promised"), (f"{span(proposal.saves)} ({say(f'metric.{proposal.metric}')})",)),
+        (say("card.promised"), (_promised(say, proposal),)),
         (say("card.measured"), _measured(say, proposal, judged)),
         (say("card.safety"), _safety(run, say, judged)),
         *_safe_form(run, say, proposal),
@@ -136,7 +138,7 @@ def _card(run: StudyRun, say: Wording, proposal: Proposal) -> Card:
         id=proposal.id,
         title=say(f"proposal.{proposal.id}"),
         badges=tuple(
-            (phase_label(say, phase), one.verdict, say(f"verdict.{one.verdict}"))
+            (phase_label(say, phase), one.verdict, worded(say, one))
             for phase, one in judged.items()
         ),
         tone=worst(judged.values()),
@@ -145,33 +147,46 @@ def _card(run: StudyRun, say: Wording, proposal: Proposal) -> Card:
     )
 
 
+def _promised(say: Wording, proposal: Proposal) -> str:
+    metric = say(f"metric.{proposal.metric}")
+    return say("card.promised_of", saves=span(proposal.saves), metric=metric)
+
+
 def _measured(say: Wording, proposal: Proposal, judged: dict[int, Judged]) -> tuple[str, ...]:
     """The saving in each phase; a proposal that changes nothing in a phase says why."""
     texts = []
     for phase, one in judged.items():
         nothing = one.saving.estimate == 0 and one.saving.half_width == 0
         if nothing and proposal.id == "2":
-            why = f" {say('card.nothing', phase=phase)}"
+            why = say("card.nothing", phase=phase)
         else:
-            why = f" {say('card.zero')}" if one.saving.contains(0.0) else ""
-        texts.append(f"{phase_label(say, phase)}: {shown(one.saving)}.{why}")
+            why = say("card.zero") if one.saving.contains(0.0) else ""
+        label = phase_label(say, phase)
+        texts.append(say("card.saved", phase=label, saves=shown(one.saving), why=why).strip())
     return tuple(texts)
 
 
 def _safety(run: StudyRun, say: Wording, judged: dict[int, Judged]) -> tuple[str, ...]:
+    """What is broken, by how much more than under the base; else, by phase, the bound of zero."""
     found = sorted(
         (breach for one in judged.values() for breach in one.breaches),
-        key=lambda breach: (breach.invariant != "I1", -breach.per_100k, breach.variant),
+        key=lambda breach: (
+            breach.invariant != "I1",
+            -breach.more_per_100k.estimate,
+            breach.variant,
+        ),
     )
     first: dict[str, str] = {}
     for breach in found:
         first.setdefault(breach.invariant, told(say, breach))
     if first:
-        return tuple(list(first.values())[:BREACHES_SHOWN])
-    names = [one.variant for one in judged.values()]
-    jobs = sum(jobs_of(run.variants[name]) for name in names)
-    bound = max((upper_bound_per_100k(run.variants[name]) for name in names), default=0.0)
-    return (say("card.clean", jobs=f"{jobs:,}", bound=f"{bound:,.0f}"),)
+        return (say("card.more"), *list(first.values())[:BREACHES_SHOWN])
+    clean = []
+    for phase, one in judged.items():
+        variant = run.variants[one.variant]
+        jobs, bound = f"{jobs_of(variant):,}", counted(upper_bound_per_100k(variant))
+        clean.append(say("card.clean", phase=phase_label(say, phase), jobs=jobs, bound=bound))
+    return tuple(clean)
 
 
 def _safe_form(
@@ -183,10 +198,10 @@ def _safe_form(
     judged = judge_proposal(run, proposal, phase, "s")
     if judged is None:
         return []
-    text = (
-        f"{proposal.id}s ({say(f'safe_form.{proposal.id}')}): {shown(judged.saving)}, "
-        f"{say(f'verdict.{judged.verdict}')}"
-    )
+    text = say(
+        "card.safe_saves", id=proposal.id, how=say(f"safe_form.{proposal.id}"),
+        saves=shown(judged.saving), verdict=worded(say, judged),
+    )  # fmt: skip
     return [(say("card.safe_form"), (text,))]
 
 
@@ -241,7 +256,7 @@ def _race(say: Wording) -> Race:
         found = _orders(policy)
         sentences.append(_explored(say, policy, found))
         if policy == SHORTEST_OF and found.shortest is not None:
-            lead = f"{policy}. {say('race.shortest', switches=found.shortest.switches)}"
+            lead = say("race.shortest", policy=policy, switches=found.shortest.switches)
             moves = tuple((m.actor, m.command, m.reply) for m in found.shortest.moves)
     late = _orders(EXPLORED[0], lock_timeouts=True)
     sentences.append(
@@ -283,10 +298,6 @@ def _method(run: StudyRun, study: Any, say: Wording) -> list[tuple[str, str]]:
     return texts
 
 
-def _code(run: StudyRun, study: Any, say: Wording) -> list[tuple[str, str]]:
-    options = [f"--seed {run.seed}", f"--lang {say.lang}"]
-    if study is not None:
-        options.append(f"--replications {study.replications}")
-        options += ["--quick"] if study.quick else []
-    command = f"simsched experiment run {run.study} {' '.join(options)}"
-    return [(say("method.repeat"), command), (say("method.digest"), study_digest(run))]
+def _code(run: StudyRun, say: Wording) -> list[tuple[str, str]]:
+    repeat = [(say("method.repeat"), run.command)] if run.command else []
+    return [*repeat, (say("method.digest"), study_digest(run))]

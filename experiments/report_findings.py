@@ -16,13 +16,16 @@ from simsched.experiments.report_tables import (
     DASH,
     Table,
     call_totals,
+    counted,
     hold_per_call_ms,
+    missing,
     phase_label,
     shown,
     span,
 )
 from simsched.experiments.report_verdicts import (
     BASE,
+    CUTS_EQUAL,
     METRICS,
     MIXED,
     Breach,
@@ -83,7 +86,7 @@ def has_safe_form(proposal: Proposal) -> bool:
 
 
 def told(say: Wording, found: Breach) -> str:
-    """One breach in words, with its rate."""
+    """One breach in words, with how much more often than under the base."""
     gap = gap_of(found.variant)
     return say(
         "breach.repeat" if gap is not None else "breach.plain",
@@ -91,9 +94,8 @@ def told(say: Wording, found: Breach) -> str:
         meaning=say(f"rule.{found.invariant}", "rule.other"),
         count=found.count,
         base=found.base_count,
-        rate=f"{found.per_100k:,.0f}",
-        more=f"{found.more_per_100k.estimate:,.0f}",
-        half=f"{found.more_per_100k.half_width:,.0f}",
+        more=counted(found.more_per_100k.estimate),
+        half=counted(found.more_per_100k.half_width),
         gap=gap,
         out_of=found.out_of,
     )
@@ -115,21 +117,27 @@ def proposals(run: StudyRun, say: Wording) -> Table:
 
 
 def _judged_columns(say: Wording, first: str) -> tuple[str, ...]:
-    names = ("phase", "metric", "promised", "saves", "rate", "verdict")
+    names = ("phase", "metric", "promised", "saves", "more_than_base", "verdict")
     return (say(first), *(say(f"column.{name}") for name in names))
 
 
 def _judged_row(say: Wording, name: str, phase: int, judged: Judged) -> tuple[str, ...]:
-    rate = judged.as_row()["violations_per_100k"]
+    more = max((found.more_per_100k.estimate for found in judged.breaches), default=0.0)
     return (
         name,
         str(phase),
         say(f"metric.{judged.metric}"),
         span(judged.promised),
         shown(judged.saving),
-        f"{rate:,.0f}",
-        say(f"verdict.{judged.verdict}"),
+        counted(more),
+        worded(say, judged),
     )
+
+
+def worded(say: Wording, judged: Judged) -> str:
+    """The verdict in words; one that 0 would meet as well says so."""
+    zero = judged.verdict == "confirmed" and judged.saving.contains(0.0)
+    return say("verdict.confirmed_zero" if zero else f"verdict.{judged.verdict}")
 
 
 def stages(run: StudyRun, say: Wording) -> Table:
@@ -167,7 +175,9 @@ def claim(run: StudyRun, say: Wording) -> Table:
         for metric in LATENCIES:
             base = run.variants[name_of(phase, BASE)].estimate(metric)
             cells = [
-                _percent(relative_saving(run, name, metric)) if name in run.variants else DASH
+                _percent(relative_saving(run, name, metric))
+                if name in run.variants
+                else missing(run, say)
                 for name in (name_of(phase, policy) for policy in ("stage2", "stage3", SAFE))
             ]
             rows.append((phase_label(say, phase), say(f"metric.{metric}"), shown(base), *cells))
@@ -196,11 +206,11 @@ def repeated(run: StudyRun, say: Wording) -> Table:
         jobs, double = jobs_of(variant), violations_of(variant).get("I1", 0)
         share = proportion_interval(min(double, jobs), jobs)
         interval = (
-            f"{share.low * 100_000:,.0f}–{share.high * 100_000:,.0f}"
+            f"{counted(share.low * 100_000)}–{counted(share.high * 100_000)}"
             if double
-            else f"≤ {upper_bound_per_100k(variant):,.0f}"
+            else f"≤ {counted(upper_bound_per_100k(variant))}"
         )
-        rate = f"{double * 100_000 / jobs:,.0f}"
+        rate = counted(double * 100_000 / jobs)
         rows.append((f"{gap} ms", policy_of(name), f"{jobs:,}", str(double), rate, interval))
     names = ("gap", "policy", "jobs", "doubles", "rate", "interval")
     return Table(
@@ -322,7 +332,7 @@ def _evaluate(run: StudyRun, say: Wording) -> Line:
         judged = judge_proposal(run, proposal, phase)
         values[f"saves{proposal.id}"] = shown(judged.saving if judged else None)
         values[f"promised{proposal.id}"] = span(proposal.saves)
-        values[f"verdict{proposal.id}"] = say(f"verdict.{judged.verdict}") if judged else DASH
+        values[f"verdict{proposal.id}"] = worded(say, judged) if judged else DASH
         words.append(judged.verdict if judged else "undecided")
     values["safe6"] = shown(_of(run, phase, "published+6s", "create_job_ms"))
     tone = "bad" if "unsafe" in words else "mixed"
@@ -334,8 +344,9 @@ def _evaluate(run: StudyRun, say: Wording) -> Line:
 
 def _monitor(run: StudyRun, say: Wording) -> Line:
     judged = [one for p in figures().proposal for one in judged_of(run, p).values()]
-    off = [one for one in judged if one.verdict != "confirmed"]
-    text = say("answer.monitor", off=len(off), all=len(judged))
+    words = [one.verdict for one in judged]
+    off, more = words.count("less") + words.count("unsafe"), words.count("more")
+    text = say("answer.monitor", off=off, more=more, all=len(judged))
     return Line(
         asked=say("answer.monitor.asked"), word=say("answer.monitor.word"), tone="good",
         text=text, evidence="monitored",
@@ -364,20 +375,22 @@ def _instead(run: StudyRun, say: Wording) -> Line:
         return Line(
             asked=say("answer.safe.asked"), word=DASH, tone="mixed", text=DASH, evidence="safety"
         )
-    broken = violations_of(run.variants[name])
-    against = breaches(run, name)
-    clean = not any(broken.values()) and not against
+    variant = run.variants[name]
+    # Its own breaches are among its violations, but for cuts, which are compared with the base's.
+    elsewhere = [b for b in breaches(run, name) if b.variant != name or b.invariant == CUTS_EQUAL]
+    broken = sum(violations_of(variant).values()) + sum(found.count for found in elsewhere)
     text = say(
-        "answer.safe.clean" if clean else "answer.safe.broken",
+        "answer.safe.broken" if broken else "answer.safe.clean",
         create=shown(_of(run, phase, SAFE, "create_job_ms")),
         percent=_percent(_share(run, phase, SAFE, "create_job_ms")),
         audio=shown(_of(run, phase, SAFE, "audio_chunk_ms")),
         result=shown(_of(run, phase, SAFE, "job_result_ms")),
-        bound=f"{upper_bound_per_100k(run.variants[name]):,.0f}",
-        broken=sum(broken.values()),
+        jobs=f"{jobs_of(variant):,}",
+        bound=counted(upper_bound_per_100k(variant)),
+        broken=broken,
         phase=phase,
     )
     return Line(
         asked=say("answer.safe.asked"), word=say("answer.safe.word"),
-        tone="good" if clean else "bad", text=text, evidence="safety",
+        tone="bad" if broken else "good", text=text, evidence="safety",
     )  # fmt: skip

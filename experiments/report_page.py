@@ -9,7 +9,7 @@ works on paper and on a phone, and computes nothing itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from typing import Final
 
@@ -19,7 +19,15 @@ from simsched.experiments.report_tables import DASH, Table
 from simsched.experiments.wording import Wording
 
 LANG_TAGS: Final = {"en": "en", "zh": "zh-CN"}
-BADGED: Final = ("confirmed", "less", "more", "unsafe", "undecided")
+BADGED: Final = {
+    "confirmed": "confirmed",
+    "confirmed_zero": "confirmed",
+    "less": "less",
+    "more": "more",
+    "unsafe": "unsafe",
+    "undecided": "undecided",
+}
+"""The look of each verdict's words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +63,9 @@ class Page:
     tables: Sequence[Table]
     method: Sequence[tuple[str, str]]
     code: Sequence[tuple[str, str]]
-    subtitle: str = field(default="")
+    subtitle: str = ""
+    rough: str = ""
+    """What the quick form is to be told apart by; "" for the whole study."""
 
 
 def page_html(page: Page, say: Wording) -> str:
@@ -68,7 +78,7 @@ def page_html(page: Page, say: Wording) -> str:
         f"<style>{STYLE}</style></head><body>",
         f"<header><h1>{escape(say('page.title'))}</h1>",
         f'<p class="lead">{escape(say("page.lead"))}</p>',
-        f'<p class="quiet">{escape(page.subtitle)}</p></header><main>',
+        f'<p class="quiet">{escape(page.subtitle)}</p>{_rough(page)}</header><main>',
         _answer(page.lines, say),
         _cards(page, say),
         _stages(page, say),
@@ -78,6 +88,10 @@ def page_html(page: Page, say: Wording) -> str:
         "</main></body></html>\n",
     ]
     return "\n".join(parts)
+
+
+def _rough(page: Page) -> str:
+    return f'<p class="rough">{escape(page.rough)}</p>' if page.rough else ""
 
 
 def _heading(say: Wording, key: str) -> str:
@@ -162,7 +176,7 @@ def _tables(tables: Sequence[Table], say: Wording) -> str:
 def _table(table: Table, say: Wording) -> str:
     section = say("page.section", section=table.section) if table.section != DASH else ""
     heads = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
-    words = {say(f"verdict.{verdict}"): verdict for verdict in BADGED}
+    words = {say(f"verdict.{verdict}"): look for verdict, look in BADGED.items()}
     rows = "".join(
         "<tr>" + "".join(_cell(cell, words) for cell in row) + "</tr>" for row in table.rows
     )
@@ -184,6 +198,6 @@ def _cell(text: str, words: dict[str, str]) -> str:
 def _method(page: Page, say: Wording) -> str:
     texts = "".join(f"<p>{escape(text)}</p>" for _, text in page.method)
     codes = "".join(
-        f"<p>{escape(label)}: <code>{escape(text)}</code></p>" for label, text in page.code
+        f"<p>{escape(label)}<code>{escape(text)}</code></p>" for label, text in page.code
     )
     return f"<section>{_heading(say, 'method')}{texts}{codes}</section>"

@@ -24,6 +24,8 @@ figure { margin: 0; }
 .wide { max-width: 44rem; margin: 1.2rem 0; }
 code { font: .88em ui-monospace, Consolas, "Liberation Mono", monospace; overflow-wrap:
   anywhere; }
+.rough { border: 1px solid var(--mixed); border-radius: 6px; background: #fdf1de;
+  padding: .6rem .9rem; margin: .9rem 0 0; max-width: 52rem; }
 .lead { font-size: 1.08rem; max-width: 52rem; margin: 0; }
 .quiet, .note, h3 small { color: var(--muted); font-size: .86rem; font-weight: 400; }
 h3 small { white-space: nowrap; }

@@ -62,8 +62,11 @@ MONITORED: Final = (
 """Section 8.1's five metrics."""
 
 NS_PER_MS: Final = 1_000_000
-FINEST_MS: Final = 0.01
-"""Intervals are not printed narrower than this."""
+DIGITS: Final = 4
+"""Significant digits of an estimate at most; a rate has one less."""
+
+PLACES_MAX: Final = 2
+"""Decimals of an interval at most: nobody acts on microseconds."""
 
 DASH: Final = "–"
 
@@ -91,13 +94,35 @@ def span(of: Range, unit: str = "ms") -> str:
 
 
 def shown(estimate: Estimate | None) -> str:
-    """An estimate with its interval, or a dash."""
+    """An estimate with its interval, or a dash; alone if every replication gave the same."""
     if estimate is None:
         return DASH
-    if 0.0 < estimate.half_width < FINEST_MS:
-        # Nobody acts on microseconds, and adding 0.0 turns a rounded -0.0 into 0.0.
-        return f"{round(estimate.estimate, 2) + 0.0:.2f} ± {FINEST_MS:g} {estimate.unit}"
-    return format_estimate(estimate, sign="±")
+    if estimate.half_width == 0.0:
+        return f"{estimate.estimate:.{DIGITS}g} {estimate.unit}".strip()
+    text = format_estimate(estimate, sign="±")
+    whole = len(str(int(abs(estimate.estimate))))
+    places = min(PLACES_MAX, max(0, DIGITS - whole))
+    if not math.isfinite(estimate.half_width) or _decimals(text) <= places:
+        return text
+    half_width = max(estimate.half_width, 10.0**-places)
+    # Adding 0.0 turns a rounded -0.0 into 0.0.
+    centre = round(estimate.estimate, places) + 0.0
+    return f"{centre:.{places}f} ± {half_width:.{places}f} {estimate.unit}".strip()
+
+
+def _decimals(text: str) -> int:
+    """Decimals of the number that a text begins with."""
+    return len(text.split(" ", 1)[0].partition(".")[2])
+
+
+def counted(rate: float) -> str:
+    """A rate per 100,000, with the digits that it deserves."""
+    return f"{float(f'{rate:.{DIGITS - 1}g}'):,.0f}"
+
+
+def missing(run: StudyRun, say: Wording) -> str:
+    """What a cell says of a variant that was not run: in the quick form it was left out."""
+    return say("not_quick") if run.quick else DASH
 
 
 def _head(say: Wording, table: str, *columns: str, **values: object) -> tuple[str, tuple[str, ...]]:
@@ -115,9 +140,10 @@ def _per_phase(run: StudyRun, cell: Callable[[int], str]) -> tuple[str, ...]:
     return tuple(cell(phase) if phase in ran else DASH for phase in (1, 2))
 
 
-def _saved(run: StudyRun, policy: str, metric: str, phase: int) -> str:
+def _saved(run: StudyRun, say: Wording, policy: str, metric: str, phase: int) -> str:
     variant = name_of(phase, policy)
-    return shown(saving(run, variant, metric)) if variant in run.variants else DASH
+    known = variant in run.variants
+    return shown(saving(run, variant, metric)) if known else missing(run, say)
 
 
 def issues(run: StudyRun, say: Wording) -> Table:
@@ -129,7 +155,7 @@ def issues(run: StudyRun, say: Wording) -> Table:
     for issue in figures().issue:
         policy = SWITCHES[issue.id]
         metric = f"{issue.operation}_ms"
-        cells = _per_phase(run, lambda phase, p=policy, m=metric: _saved(run, p, m, phase))  # type: ignore[misc]
+        cells = _per_phase(run, lambda phase, p=policy, m=metric: _saved(run, say, p, m, phase))  # type: ignore[misc]
         rows.append(
             (issue.section, say(f"issue.{issue.id}"), say(f"operation.{issue.operation}"),
              span(issue.cost), *cells)
@@ -149,7 +175,7 @@ def sums(run: StudyRun, say: Wording) -> Table:
         mine = [issue for issue in figures().issue if issue.operation == total.operation]
         countable = [issue for issue in mine if issue.id != "snapshot_clone"]
         low, high = (math.fsum(issue.cost[end] for issue in countable) for end in (0, 1))
-        cells = _per_phase(run, lambda phase, m=metric: _all_saved(run, m, phase))  # type: ignore[misc]
+        cells = _per_phase(run, lambda phase, m=metric: _all_saved(run, say, m, phase))  # type: ignore[misc]
         rows.append(
             (say(f"operation.{total.operation}"), span(total.total), span((low, high)), *cells)
         )
@@ -159,14 +185,14 @@ def sums(run: StudyRun, say: Wording) -> Table:
     )  # fmt: skip
 
 
-def _all_saved(run: StudyRun, metric: str, phase: int) -> str:
+def _all_saved(run: StudyRun, say: Wording, metric: str, phase: int) -> str:
     """What the switches of one operation save when their savings are added pair by pair."""
     policies = dict.fromkeys(
         SWITCHES[issue.id] for issue in figures().issue if f"{issue.operation}_ms" == metric
     )
     names = [name_of(phase, policy) for policy in policies]
     if not all(name in run.variants for name in names):
-        return DASH
+        return missing(run, say)
     base = run.variants[name_of(phase, BASE)]
     differences = [
         math.fsum(
@@ -357,9 +383,9 @@ def safety(run: StudyRun, say: Wording) -> Table:
         jobs = jobs_of(variant)
         told = ", ".join(f"{rule}: {count}" for rule, count in sorted(seen.items()))
         rate = (
-            f"{sum(seen.values()) * 100_000 / max(1, jobs):,.0f}"
+            counted(sum(seen.values()) * 100_000 / max(1, jobs))
             if seen
-            else f"0 (≤ {upper_bound_per_100k(variant):,.0f})"
+            else f"0 (≤ {counted(upper_bound_per_100k(variant))})"
         )
         rows.append((name, f"{jobs:,}", told or "0", rate, _cuts_differ(run, name)))
     return Table(

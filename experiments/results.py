@@ -12,7 +12,9 @@ import io
 import json
 import math
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from hashlib import sha256
 from importlib.metadata import version
@@ -37,6 +39,9 @@ MANIFEST: Final = "manifest.json"
 REPORT: Final = "report.html"
 TABLES: Final = ("jobs", "operations", "steps", "locks", "redis", "calls", "metrics")
 """The Parquet files, without their suffix."""
+
+STAGING: Final = ".writing"
+"""Where results are written before they take the place of an earlier run's."""
 
 FORMAT: Final = 1
 """Number of the run directory's format; another one cannot be read."""
@@ -200,7 +205,29 @@ def leave_nothing_empty(out: Path) -> None:
 
 def is_run_directory(path: Path) -> bool:
     """Whether a run wrote it, or was interrupted while it did."""
-    return (path / MANIFEST).is_file() or (path / FOLDER).is_dir()
+    if (path / FOLDER).is_dir():
+        return True
+    try:
+        found = json.loads((path / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and "format" in found
+
+
+@contextmanager
+def replaced(out: Path) -> Iterator[Path]:
+    """A folder to write results to; they take the earlier run's place only when all are there."""
+    staging = out / STAGING
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    try:
+        yield staging
+        clear(out)
+        # The manifest last: with it the directory is complete.
+        for path in sorted(staging.iterdir(), key=lambda path: (path.name == MANIFEST, path.name)):
+            path.replace(out / path.name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def clear(out: Path) -> None:

@@ -16,10 +16,10 @@ from simsched.experiments.results import (
     MANIFEST,
     SUMMARY,
     as_json,
-    clear,
     leave_nothing_empty,
     manifest,
     prepare,
+    replaced,
     summary,
     write_tables,
 )
@@ -114,10 +114,11 @@ def run_to_directory(
     except BaseException:
         leave_nothing_empty(out)
         raise
-    clear(out)
-    write_tables(out, run, runner.folder)
-    verdicts = answer(run, study, out, options.lang)
-    write_whole(out / SUMMARY, as_json(summary(run, verdicts)))
-    write_whole(out / MANIFEST, as_json(manifest(run, study, command)))
+    run.quick, run.command = study.quick, command
+    with replaced(out) as place:
+        write_tables(place, run, runner.folder)
+        verdicts = answer(run, study, place, options.lang)
+        write_whole(place / SUMMARY, as_json(summary(run, verdicts)))
+        write_whole(place / MANIFEST, as_json(manifest(run, study, command)))
     runner.folder.remove()
     return run

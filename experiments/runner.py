@@ -53,6 +53,7 @@ class Runner:
         self, study: Study, out: Path, workers: Workers, progress: Progress | None = None
     ) -> None:
         self._study = study
+        self._out = out
         self._workers = workers
         self._progress = progress or Silent()
         self._pilots = pilots(study)
@@ -76,9 +77,12 @@ class Runner:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise SimschedError(
-                "the disk is full: what was finished is kept, make room and run again to go on"
-            ) from None
+            kept = (
+                f"what was finished is kept in {self._out}, make room and run again to go on"
+                if any((self._out / FOLDER).iterdir())
+                else "nothing was finished, make room and run again"
+            )
+            raise SimschedError(f"the disk is full: {kept}") from None
 
     def _run(self) -> StudyRun:
         study = self._study

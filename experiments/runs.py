@@ -95,13 +95,20 @@ class VariantRun:
 
 @dataclass(slots=True)
 class StudyRun:
-    """A study that was run."""
+    """
+    A study that was run.
+
+    `quick` and `command` say how it was asked for: the rough form or not, and the one command line
+    that repeats it; "" where nobody said.
+    """
 
     study: str
     seed: int
     variants: dict[str, VariantRun]
     windows: dict[str, Window] = field(default_factory=dict)
     pilots: dict[str, Pilot] = field(default_factory=dict)
+    quick: bool = False
+    command: str = ""
 
     def saving(self, variant: str, metric: str) -> Paired | None:
         """What a variant saves against its base, replication by replication."""

@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, cast
 
+from simsched.errors import ConfigError
 from simsched.experiments.overrides import copied
 from simsched.models.fields import Fields
 from simsched.models.prices import CostModel
@@ -159,7 +160,21 @@ def _costs(fields: Fields, folder: Path | None) -> CostModel:
     if folder is not None and name.endswith(".toml") and not Path(name).is_absolute():
         name = str(folder / name)
     overrides = json.dumps(copied(_table(fields, "cost")), sort_keys=True)
-    return _model(name, overrides)
+    try:
+        plain = _model(name, "{}")
+    except ConfigError as error:
+        if error.where == "cost model":
+            raise fields.fail("costs", f"cost model {error.key}: {error.want}") from None
+        raise
+    if overrides == "{}":
+        return plain
+    try:
+        return _model(name, overrides)
+    except ConfigError as error:
+        # The model alone is right, so it is the study's own table that is wrong.
+        file = name if name.endswith(".toml") else f"costs/{name}.toml"
+        place = f"{fields.where}.cost{error.where.removeprefix(file)}"
+        raise ConfigError(place, error.key, error.want) from None
 
 
 @lru_cache(maxsize=64)

@@ -47,6 +47,10 @@ TABLE_TEXTS: Final[dict[str, tuple[str, str]]] = {
     "column.jobs": ("jobs", "任务数"),
     "column.violations": ("violations", "违反次数"),
     "column.rate": ("per 100,000", "每十万"),
+    "column.more_than_base": (
+        "more than the base, per 100,000",
+        "每十万比基准多",
+    ),
     "column.cuts": ("cuts unlike the base's", "与基准不同的切句"),
     "column.cost_key": ("step", "步骤"),
     "column.source": ("where the figure comes from", "数据来源"),
@@ -153,10 +157,13 @@ TABLE_TEXTS: Final[dict[str, tuple[str, str]]] = {
     # Sections 5, 6, 8, 0
     "proposals.title": ("Proposals: promised and measured", "优化建议：预期与实测"),
     "proposals.note": (
-        "confirmed: the 95 % interval of the saving meets the promised range; unsafe: breaks what "
-        "the base keeps. A number with s is the safe form.",
-        "属实：节省的95%区间与预期范围相交；不安全：破坏了基准所保持的约束。"
-        "编号带 s 的是安全形式。",
+        "confirmed: the 95 % interval of the saving meets the promised range; not told from 0: it "
+        "holds 0 as well; unsafe: breaks what the base keeps. A number with s is the safe form. "
+        "More than the base: violations, paired, of the invariant broken most (I14: per 100,000 "
+        "cuts).",
+        "属实：节省的95%区间与预期范围相交；与 0 无法区分：区间也包含 0；"
+        "不安全：破坏了基准所保持的约束。编号带 s 的是安全形式。"
+        "比基准多：与基准配对的违反次数之差，取最严重的一项约束（I14 按每十万次切句计）。",
     ),
     "stages.title": ("Stages: promised and measured", "实施阶段：预期与实测"),
     "stages.note": (
@@ -168,8 +175,8 @@ TABLE_TEXTS: Final[dict[str, tuple[str, str]]] = {
     "stage.added": ("stage {stage} alone", "仅阶段{stage}"),
     "monitored.title": ("The five metrics of every variant", "各方案的五项性能指标"),
     "monitored.note": (
-        "Means with 95 % intervals over replications.",
-        "均值与95%区间（跨重复实验）。",
+        "Means with 95 % intervals over replications; a figure without one was the same in all.",
+        "均值与95%区间（跨重复实验）；没有区间的数值在各次实验中相同。",
     ),
     "percentiles.title": ("Latency percentiles of every variant", "各方案的延迟百分位数"),
     "percentiles.note": (
@@ -199,7 +206,7 @@ TABLE_TEXTS: Final[dict[str, tuple[str, str]]] = {
     "unpriced.title": ("Steps that the report does not price", "报告未给出耗时的步骤"),
     "unpriced.note": (
         "They take the reference model's figures and are part of every latency above.",
-        "采用 reference 模型的数值，已计入以上所有延迟。",
+        "采用 reference 模型的数值，已计入以上所有延迟。数据来源按原文（英文）引用。",
     ),
     # Contradictions
     "contradictions.title": (

@@ -26,6 +26,13 @@ PAGE_TEXTS: Final[dict[str, tuple[str, str]]] = {
     "page.evidence": ("evidence", "依据"),
     "page.section": ("report section {section}", "报告第 {section} 节"),
     "page.contents": ("Contents", "目录"),
+    "page.rough": (
+        "This is the quick, rough form: few replications, wide intervals, some variants left out. "
+        "For figures to decide by, run it without --quick.",
+        "这是快速的粗略版本：重复次数少，区间较宽，部分方案未运行。"
+        "如需据以决策的数值，请去掉 --quick 再运行。",
+    ),
+    "not_quick": ("not in the quick form", "快速版本未包含"),
     "phase": ("phase {phase}", "Phase{phase}"),
     "phase.long": (
         "phase {phase} ({instances})",
@@ -44,6 +51,7 @@ PAGE_TEXTS: Final[dict[str, tuple[str, str]]] = {
     "plot.repeats": ("Two jobs for one request", "一个请求得到两个任务"),
     # Verdicts
     "verdict.confirmed": ("confirmed", "属实"),
+    "verdict.confirmed_zero": ("confirmed, not told from 0", "属实，但与 0 无法区分"),
     "verdict.less": ("less than promised", "低于预期"),
     "verdict.more": ("more than promised", "高于预期"),
     "verdict.unsafe": ("unsafe", "不安全"),
@@ -80,10 +88,11 @@ PAGE_TEXTS: Final[dict[str, tuple[str, str]]] = {
     "answer.monitor.asked": ("3. Build performance monitoring?", "3. 建立性能监控体系？"),
     "answer.monitor.word": ("Yes, first", "应当，且先做"),
     "answer.monitor": (
-        "{off} of {all} promises (proposals in each phase) are not borne out as written, and the "
-        "report has no baseline: without section 8.1's metrics nobody would have noticed.",
-        "{all} 项承诺（各建议在各 Phase）中有 {off} 项未能按原文兑现，而报告没有基线："
-        "没有 8.1 节的指标就无人能发现。",
+        "{off} of {all} promises (proposals in each phase) are not borne out: they save less or "
+        "are unsafe. {more} save more than promised. The report has no baseline: without section "
+        "8.1's metrics nobody would have noticed.",
+        "{all} 项承诺（各建议在各 Phase）中有 {off} 项未能兑现：节省不足或不安全；另有 {more} 项"
+        "高于预期。报告没有基线：没有 8.1 节的指标就无人能发现。",
     ),
     "answer.claim.asked": ("Is 20–30 % less latency right?", "“减少20–30%延迟”是否成立？"),
     "answer.claim.word": ("For {held} of {all} latencies", "{all} 种延迟中有 {held} 种成立"),
@@ -99,10 +108,10 @@ PAGE_TEXTS: Final[dict[str, tuple[str, str]]] = {
     "answer.safe.clean": (
         "One claim script instead of phases, counters and locks (safe) saves {create} per job "
         "creation ({percent}), {audio} per chunk, {result} per result (phase {phase}) and breaks "
-        "no invariant here (at most {bound} per 100,000 jobs, 95 %).",
+        "no invariant here ({jobs} jobs: at most {bound} per 100,000, 95 %).",
         "以一个认领脚本取代分阶段路径、计数与锁（safe 方案）：每次任务创建节省 {create}"
         "（{percent}），每个音频块节省 {audio}，每个结果节省 {result}（Phase{phase}），"
-        "且此处未违反任何约束（95% 上界：每十万任务至多 {bound} 次）。",
+        "且此处未违反任何约束（{jobs} 个任务；95% 上界：每十万任务至多 {bound} 次）。",
     ),
     "answer.safe.broken": (
         "safe saves {create} per job creation ({percent}), {audio} per chunk, {result} per "
@@ -140,10 +149,15 @@ PAGE_TEXTS: Final[dict[str, tuple[str, str]]] = {
     "card.safe_form": ("safe form", "安全形式"),
     "card.weeks": ("{low}–{high} weeks (stage {stage})", "{low}–{high} 周（阶段{stage}）"),
     "card.clean": (
-        "nothing broken that the base keeps ({jobs} jobs; 0 seen means at most {bound} per "
-        "100,000, 95 %)",
-        "未破坏基准所保持的约束（{jobs} 个任务；观察到 0 次，95% 上界为每十万任务 {bound} 次）",
+        "{phase}: nothing broken that the base keeps ({jobs} jobs; 0 seen means at most {bound} "
+        "per 100,000, 95 %)",
+        "{phase}：未破坏基准所保持的约束（{jobs} 个任务；观察到 0 次，95% 上界为每十万任务 "
+        "{bound} 次）",
     ),
+    "card.more": ("more than the base, per 100,000:", "每十万比基准多："),
+    "card.saved": ("{phase}: {saves}. {why}", "{phase}：{saves}。{why}"),
+    "card.promised_of": ("{saves} ({metric})", "{saves}（{metric}）"),
+    "card.safe_saves": ("{id}s ({how}): {saves}, {verdict}", "{id}s（{how}）：{saves}，{verdict}"),
     "card.zero": ("Cannot be told from 0.", "与 0 无法区分。"),
     "card.nothing": (
         "Does nothing in phase {phase}: no binding is read there.",
@@ -174,16 +188,14 @@ PAGE_TEXTS: Final[dict[str, tuple[str, str]]] = {
     "mitigation.regression": ("thorough tests, canary release", "充分测试，灰度发布"),
     # Safety
     "breach.plain": (
-        "{rule}, {meaning}: {count} of {out_of} (base: {base}), {rate} per 100,000; "
-        "{more} ± {half} more than the base",
-        "{rule}（{meaning}）：{out_of} 中 {count} 次（基准 {base} 次），每十万 {rate} 次；"
-        "比基准多 {more} ± {half}",
+        "{rule}, {meaning}: {more} ± {half} ({count} of {out_of}; base: {base})",
+        "{rule}（{meaning}）：{more} ± {half}（{out_of} 中 {count} 次；基准 {base} 次）",
     ),
     "breach.repeat": (
         "when a request is repeated on the other instance after {gap} ms: {rule}, {meaning}: "
-        "{rate} per 100,000 jobs ({count} of {out_of}; base: {base}); {more} ± {half} more",
-        "当请求在 {gap} 毫秒后于另一实例重复时：{rule}（{meaning}）：每十万任务 {rate} 次"
-        "（{out_of} 中 {count} 次；基准 {base} 次）；多 {more} ± {half}",
+        "{more} ± {half} ({count} of {out_of}; base: {base})",
+        "当请求在 {gap} 毫秒后于另一实例重复时：{rule}（{meaning}）：{more} ± {half}"
+        "（{out_of} 中 {count} 次；基准 {base} 次）",
     ),
     "rule.I1": ("two jobs for one utterance", "同一句话产生两个任务"),
     "rule.I2": ("a node held more jobs than it has slots", "节点承担的任务多于槽位"),
@@ -191,7 +203,7 @@ PAGE_TEXTS: Final[dict[str, tuple[str, str]]] = {
     "rule.I6": ("answers out of order", "答复乱序"),
     "rule.I11": ("a repeated request got another job", "重复请求得到了另一个任务"),
     "rule.I13": ("cut too early or too late", "切句过早或过晚"),
-    "rule.I14": ("cuts differ from the base's", "切句与基准不同"),
+    "rule.I14": ("cuts unlike the base's, per 100,000 cuts", "与基准不同的切句，每十万次切句"),
     "rule.other": ("broken", "被违反"),
     # Operations, metrics, levels
     "operation.create_job": ("job creation", "任务创建"),
@@ -229,8 +241,8 @@ PAGE_TEXTS: Final[dict[str, tuple[str, str]]] = {
         "在 {policy} 下尝试了 {orders} 种次序（未穷尽）：其中 {doubling} 种产生两个任务。",
     ),
     "race.shortest": (
-        "The one with the fewest changes of side ({switches}):",
-        "切换次数最少的一种（{switches} 次）：",
+        "{policy}. The one with the fewest changes of side ({switches}):",
+        "{policy}：切换次数最少的一种（{switches} 次）：",
     ),
     "race.timeout": (
         "If the wait for the lock may also run out, {policy} doubles in {doubling} of {orders} "
@@ -255,7 +267,7 @@ PAGE_TEXTS: Final[dict[str, tuple[str, str]]] = {
         "每个方案 {replications} 次重复实验；所有方案面对相同的说话者与服务时间，"
         "因此差值为配对比较。区间为跨实验的95% t区间。",
     ),
-    "method.repeat": ("Repeat it", "复现命令"),
-    "method.digest": ("Digest of all runs", "全部运行的摘要"),
+    "method.repeat": ("Repeat it: ", "复现命令："),
+    "method.digest": ("Digest of all runs: ", "全部运行的摘要："),
     "method.sizes": ("{jobs} jobs in {runs} runs", "{runs} 次运行，共 {jobs} 个任务"),
 }

@@ -23,6 +23,9 @@ _METRICS_SHOWN: Final = (
     "create_job_ms", "create_job_ms_p99", "job_result_ms", "audio_chunk_ms", "end_to_end_ms",
 )  # fmt: skip
 
+_TINY: Final = 1e-4
+"""A half width below this share of its number is not worth its digits."""
+
 
 class _Door(click.Group):
     """Turns errors on purpose into one line and exit code 2."""
@@ -33,6 +36,9 @@ class _Door(click.Group):
         except SimschedError as error:
             click.echo(f"simsched: {error}", err=True)
             ctx.exit(2)
+        except KeyboardInterrupt:
+            click.echo("simsched: interrupted", err=True)
+            ctx.exit(INTERRUPTED)
         except BrokenPipeError:
             ctx.exit(0)
 
@@ -82,7 +88,11 @@ def run_study(study: str, check: bool, **given: Any) -> None:
         with progress_for_terminal() as progress:
             run = run_to_directory(loaded, out, options, command, progress)
     except KeyboardInterrupt:
-        click.echo(f"simsched: interrupted; what was finished is in {out}; to go on:", err=True)
+        from simsched.experiments.finished import FOLDER
+
+        kept = (out / FOLDER).is_dir() and any((out / FOLDER).iterdir())
+        text = f"what was finished is in {out}; to go on" if kept else "nothing was kept; to repeat"
+        click.echo(f"simsched: interrupted; {text}:", err=True)
         click.echo(command, err=True)
         sys.exit(INTERRUPTED)
     _print_run(out)
@@ -225,6 +235,8 @@ def _estimate(entry: Mapping[str, Any] | None) -> str:
 def _with_interval(estimate: float, half_width: float | None) -> str:
     from simsched.experiments.intervals import Estimate, format_estimate
 
+    if half_width is not None and half_width <= abs(estimate) * _TINY:
+        return f"{estimate:.4g}" if abs(estimate) < 1e4 else f"{estimate:.0f}"
     width = float("inf") if half_width is None else half_width
     shown = Estimate(estimate=estimate, half_width=width, replications=0, method="")
     return format_estimate(shown)

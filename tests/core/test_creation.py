@@ -186,7 +186,7 @@ def test_a_waiting_job_of_the_phases_is_placed_when_the_policy_queues() -> None:
     assert got == {"queue": [0, 1], "expire": [0]}
 
 
-@pytest.mark.parametrize("scheme", ["phases", "claim"])
+@pytest.mark.parametrize("scheme", ["phases,slots=counter", "claim,slots=lease"])
 @pytest.mark.parametrize(("how", "code"), [("refuse", "SCHEDULER_DEPENDENCY_DOWN"), ("slow", "")])
 def test_a_store_that_is_down_refuses_at_once_or_slowly(scheme: str, how: str, code: str) -> None:
     """At once with its own code, or ten seconds later as a timeout (B22); nothing is left."""

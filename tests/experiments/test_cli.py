@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 import simsched
 from simsched.cli import main
 from simsched.errors import SimschedError
+from simsched.experiments import results
 from tests.golden.renew import STUDY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,6 +77,18 @@ def test_a_run_directory_is_overwritten_and_nothing_else(tmp_path: Path, directo
     assert "no run directory" in refused.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
     assert again.exit_code == 0
+
+
+def test_a_failure_while_writing_costs_no_earlier_run(tmp_path: Path) -> None:
+    """Results take an earlier run's place only when all are there; `{}` is no run's manifest."""
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(SimschedError, match="no run directory"):
+        results.prepare(tmp_path)
+    with pytest.raises(RuntimeError), results.replaced(tmp_path) as place:
+        (place / "manifest.json").write_text("new")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+    assert (tmp_path / "manifest.json").read_text() == "{}"
 
 
 @pytest.mark.parametrize(
@@ -176,8 +189,8 @@ def test_policies_are_shown_and_compared() -> None:
     assert {"safe", "published", "shipped", "stage3"} <= {
         row.split()[0] for row in listed.splitlines()
     }
-    shown = command("policy", "show", "safe,slots=none").stdout
-    assert any(row.split()[:2] == ["slots", "none"] for row in shown.splitlines())
+    shown = command("policy", "show", "safe,group_updates=separate").stdout
+    assert any(row.split()[:2] == ["group_updates", "separate"] for row in shown.splitlines())
     for words in (["compare"], ["show"]):
         compared = command("policy", *words, "published", "published+1").stdout.splitlines()
         assert [row.split()[0] for row in compared] == ["field", "snapshot_reads"]

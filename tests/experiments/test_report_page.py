@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from string import Formatter
@@ -11,9 +12,11 @@ import pytest
 
 from simsched.errors import ConfigError
 from simsched.experiments.figures import figures
+from simsched.experiments.intervals import Estimate
 from simsched.experiments.report import all_tables, answer
-from simsched.experiments.report_findings import answers
-from simsched.experiments.report_tables import calls, issues, locks, redis, safety, sums
+from simsched.experiments.report_findings import answers, claim, proposals
+from simsched.experiments.report_tables import calls, issues, locks, redis, safety, shown, sums
+from simsched.experiments.results import summary
 from simsched.experiments.runs import StudyRun
 from simsched.experiments.study import Study
 from simsched.experiments.wording import LANGUAGES, TEXTS, Wording
@@ -190,3 +193,123 @@ def test_the_study_states_both_phases_and_every_proposal() -> None:
     assert {one.load for one in study.variants if one.name.startswith("phase")} == {0.5}
     assert study.variant("phase2/safe").scenario.shared
     assert not study.variant("phase1/safe").scenario.shared
+
+
+def page_text(run: StudyRun, folder: Path, lang: str = "en") -> str:
+    answer(run, None, folder, lang)
+    return unescape((folder / "report.html").read_text(encoding="utf-8"))
+
+
+def quick_run(saves: tuple[float, float, float]) -> StudyRun:
+    """Proposal 1 in phase 2 alone, asked for with `--quick`."""
+    name = "phase2/published+1"
+    run = study_run(variant(name, "phase2/published", {"create_job_ms": saves}))
+    run.quick, run.command = True, "simsched experiment run report --seed 1 --quick --set 'a b=1'"
+    return run
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_the_page_and_the_summary_name_the_same_digest(
+    run: StudyRun, tmp_path: Path, lang: str
+) -> None:
+    """Whoever compares a page with a run directory compares one fingerprint."""
+    assert f"<code>{summary(run, [])['digest']}</code>" in page_text(run, tmp_path, lang)
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_the_quick_page_says_so_and_repeats_the_commands_own_line(
+    tmp_path: Path, lang: str
+) -> None:
+    """The rough form at the top, words instead of dashes, and the line that the command printed."""
+    run = quick_run((30, 31, 29))
+    say = Wording(lang)
+    text = page_text(run, tmp_path, lang)
+    assert f'<p class="rough">{say("page.rough")}</p>' in text
+    assert f"<code>{run.command}</code>" in text
+    left_out = say("not_quick")
+    assert issues(run, say).rows[5][4:] == (left_out, left_out)
+    assert sums(run, say).rows[0][3:] == (left_out, left_out)
+    assert claim(run, say).rows[0][3:] == (left_out,) * 3
+
+
+def test_the_whole_study_is_not_called_rough(run: StudyRun, tmp_path: Path) -> None:
+    """Only the quick form carries the warning."""
+    text = page_text(run, tmp_path)
+    assert EN("page.rough") not in text
+    assert EN("not_quick") not in text
+
+
+@pytest.mark.parametrize(
+    ("saves", "words"),
+    [((30, 31, 29), "confirmed"), ((-10, 5, 20), "confirmed, not told from 0")],
+)
+def test_a_saving_that_may_be_zero_is_not_plainly_confirmed(
+    saves: tuple[float, float, float], words: str
+) -> None:
+    """The verdict stands by its definition; its words say that 0 fits as well."""
+    (row,) = proposals(quick_run(saves), EN).rows
+    assert row[-1] == words
+
+
+def test_the_bound_of_zero_is_that_of_the_jobs_beside_it(tmp_path: Path) -> None:
+    """Each phase has its own number of jobs and three over that number."""
+    name = "phase1/published+1"
+    run = quick_run((30, 31, 29))
+    run.variants[name] = variant(name, "phase1/published", jobs=1_000)
+    text = page_text(run, tmp_path)
+    for phase, jobs, bound in ((1, "3,000", "100"), (2, "300", "1,000")):
+        clean = f"phase {phase}: nothing broken that the base keeps ({jobs} jobs; "
+        assert f"{clean}0 seen means at most {bound} per 100,000" in text
+
+
+def test_more_than_promised_is_counted_apart() -> None:
+    """Only less and unsafe are promises that are not borne out."""
+    line = answers(quick_run((90, 91, 89)), EN)[2]
+    assert line.text.startswith("0 of 1 promises")
+    assert "1 save more than promised" in line.text
+
+
+def test_safe_breaks_none_or_some_but_never_zero_times() -> None:
+    """Breaches elsewhere, as under repeated requests, count as well."""
+    safe = variant("phase2/safe", "phase2/published")
+    assert "breaks no invariant here (300 jobs:" in answers(study_run(safe), EN)[4].text
+    repeat = "repeat/5ms/published"
+    broken = variant("repeat/5ms/safe", repeat, violations=[{"I1": 2}] * 3)
+    run = study_run(safe, variant(repeat, None), broken)
+    assert "but broke invariants 6 times" in answers(run, EN)[4].text
+
+
+def test_the_excess_over_the_base_is_what_counts() -> None:
+    """What the base breaks too is taken off, replication by replication."""
+    run = study_run(
+        variant(
+            "phase2/published+1",
+            "phase2/published",
+            violations=[{"I6": 12}, {"I6": 13}, {"I6": 12}],
+        )
+    )
+    run.variants["phase2/published"] = variant("phase2/published", None, violations=[{"I6": 2}] * 3)
+    (row,) = proposals(run, EN).rows
+    assert row[-2:] == ("10,300", "unsafe")
+
+
+@pytest.mark.parametrize(
+    ("value", "half_width", "text"),
+    [(83.3333333, 0.0, "83.33 ms"), (0.0, 0.0, "0 ms"), (162.88, 0.22, "162.9 ± 0.2 ms"),
+     (25.91, 0.14, "25.91 ± 0.14 ms"), (83.33333, 1e-9, "83.33 ± 0.01 ms"),
+     (-0.004, 0.001, "0.00 ± 0.01 ms"), (1470.0, 220.0, "1470 ± 220 ms"),
+     (1470.04, 0.02, "1470 ± 1 ms"), (145.0, 5.0, "145 ± 5 ms")],
+)  # fmt: skip
+def test_figures_have_four_digits_at_most(value: float, half_width: float, text: str) -> None:
+    """No more than anybody can act on; no interval where all replications gave the same."""
+    found = Estimate(
+        estimate=value, half_width=half_width, replications=3, method="paired t", unit="ms"
+    )
+    assert shown(found) == text
+
+
+def test_chinese_sentences_end_in_chinese(run: StudyRun, tmp_path: Path) -> None:
+    """No Latin full stop after a value, and a word on sources that stay in their language."""
+    text = page_text(run, tmp_path, "zh")
+    assert not re.search(r" ms\.(?:\s|<|$)", text)
+    assert "按原文" in text
