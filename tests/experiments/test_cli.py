@@ -84,7 +84,7 @@ def test_a_failure_while_writing_costs_no_earlier_run(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(SimschedError, match="no run directory"):
         results.prepare(tmp_path)
-    with pytest.raises(RuntimeError), results.replaced(tmp_path) as place:
+    with pytest.raises(RuntimeError), results.replaced(tmp_path) as place:  # noqa: PT012
         (place / "manifest.json").write_text("new")
         raise RuntimeError
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
