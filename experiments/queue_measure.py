@@ -238,18 +238,15 @@ def _controls(
     if not lock_is_server(scenario) and served.any():
         times = (customers.left - customers.started)[served] / SECOND
         controls["service"] = math.fsum(times) / len(times)
-        controls["service_squared"] = math.fsum(times * times) / len(times)
     return {CONTROL + name: value for name, value in controls.items()}
 
 
 def known_controls(scenario: Scenario) -> dict[str, float]:
-    """The expectations of the controls that vary: arrivals per second, service and its square."""
+    """The expectations of the controls that vary: arrivals per second and service."""
     arrivals, law = scenario.workload.arrivals, plain_service(scenario)
     known = {}
     if not scenario.workload.is_closed and not isinstance(arrivals, RecordedArrivals):
         known["arrivals"] = arrivals.rate_per_s
     if law is not None and law.scv > 0:
-        mean = law.mean_ns / SECOND
-        known["service"] = mean
-        known["service_squared"] = mean * mean * (1 + law.scv)
+        known["service"] = law.mean_ns / SECOND
     return {CONTROL + name: value for name, value in known.items()}
