@@ -20,6 +20,7 @@ import numpy.typing as npt
 from simsched.experiments.backlog import backlog
 from simsched.experiments.intervals import quantile
 from simsched.experiments.metrics import OPERATIONS, PERCENTILES
+from simsched.experiments.queue_measure import is_queue, measure_queue
 from simsched.experiments.runs import Replication, Window
 from simsched.models.journal import STATUSES
 from simsched.models.record import RESOURCE_REDIS
@@ -44,6 +45,8 @@ def measure(result: RunResult, variant: str, scenario: Scenario, window: Window)
     """All metrics of one run."""
     metrics = _latencies(result, window) | _jobs(result, window) | _per_creation(result)
     metrics |= backlog(result, window)
+    if is_queue(scenario):
+        metrics |= measure_queue(result, scenario, window)
     busy = utilisation(result, scenario)
     metrics |= {f"busy:{name}": share for name, share in busy.items()}
     jobs = max(1, len(result.jobs["status"]))
