@@ -75,6 +75,7 @@ class Client:
         self._answers: SimMailbox[object] = SimMailbox(kernel)
         self._waits = False
         self._repeats = 0
+        self._spoken: UtterancePlan | None = None
         self.sent = 0
         self.answered = 0
 
@@ -84,6 +85,7 @@ class Client:
         self._hello(self._home)
         spoken_at = self.plan.arrival_ns
         for turn in self.plan.utterances():
+            self._spoken = turn
             begin = spoken_at + turn.pause_before_ns
             if turn.waits_for_answer and turn.index:
                 begin = await self._answer_to_previous() + turn.pause_before_ns
@@ -95,6 +97,13 @@ class Client:
         """A final answer arrived."""
         self.answered += 1
         self._answers.put(message)
+
+    def turn(self, index: int) -> UtterancePlan:
+        """Turn number `index`: mostly the last that was spoken."""
+        spoken = self._spoken
+        if spoken is not None and spoken.index == index:
+            return spoken
+        return self.plan.utterance(index)
 
     def _hello(self, instance: int) -> None:
         plan = self.plan

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, get_args
 
 import msgspec
 import numpy as np
@@ -19,6 +20,7 @@ from simsched.invariants import Checker
 from simsched.models.record import StepRecorder
 from simsched.models.spool import Lines, Spool
 from simsched.telemetry import (
+    AnyEvent,
     Delivered,
     Event,
     JobAssigned,
@@ -43,6 +45,10 @@ NAMES: Final = ("job", "session")
 
 WORDS: Final = ("target", "node", "reason")
 """Text columns of few different words."""
+
+NUMBERS: Final = (*TIMES, "utterance", "attempts", "phase", "status")
+
+_numbers_of, _words_of, _names_of = (attrgetter(*names) for names in (NUMBERS, WORDS, NAMES))
 
 SPILL_ROWS: Final = 1 << 15
 """Rows kept in memory before they go to disk."""
@@ -92,7 +98,7 @@ class Journal:
     """The run's `Telemetry`."""
 
     def __init__(self, recorder: StepRecorder, checker: Checker, now: Callable[[], int]) -> None:
-        self._recorder = recorder
+        self._record = recorder.record_event
         self.checker = checker
         self._now = now
         self._encode = msgspec.json.Encoder().encode
@@ -109,7 +115,7 @@ class Journal:
         self._cut_sessions = Lines()
         self.counters: dict[str, int] = {}
         self.listener: Callable[[Event], None] | None = None
-        self._handlers: dict[type[Event], Callable[[Any], None]] = {
+        handlers: dict[type[Event], Callable[[Any], None]] = {
             UtteranceCut: self._cut,
             JobCreated: self._created,
             JobQueued: self._queued,
@@ -119,14 +125,15 @@ class Journal:
             JobEnded: self._ended,
             Delivered: self._delivered,
         }
+        self._takers = {kind: checker.rules_of(kind) for kind in get_args(AnyEvent)}
+        for kind, handler in handlers.items():
+            self._takers[kind] += (handler,)
 
     def event(self, event: Event) -> None:
         """Record one fact."""
-        self.checker.observe(event)
-        self._recorder.record_event(self._encode(event))
-        handler = self._handlers.get(type(event))
-        if handler is not None:
-            handler(event)
+        self._record(self._encode(event))
+        for take in self._takers[type(event)]:
+            take(event)
         if self.listener is not None:
             self.listener(event)
 
@@ -195,12 +202,14 @@ class Journal:
 
     def _close(self, row: _Row) -> None:
         self._open.pop(row.job, None)
-        for name, column in self._spool.recent.items():
-            value = getattr(row, name)
-            column.append(value if isinstance(value, int) else self._word(value))
-        for name, lines in self._lines.items():
-            lines.append(getattr(row, name))
-        if len(column) >= SPILL_ROWS:
+        recent = self._spool.recent
+        for name, value in zip(NUMBERS, _numbers_of(row), strict=True):
+            recent[name].append(value)
+        for name, text in zip(WORDS, _words_of(row), strict=True):
+            recent[name].append(self._word(text))
+        for name, text in zip(NAMES, _names_of(row), strict=True):
+            self._lines[name].append(text)
+        if len(recent["status"]) >= SPILL_ROWS:
             self._spool.spill()
 
     def _word(self, text: str) -> int:

@@ -25,6 +25,9 @@ from simsched.models.spool import Spool
 CHUNK_RECORDS: Final = 1 << 16
 """Records per chunk: 2.6 MB, and numpy's fixed costs of a flush fall below 0.1 us a record."""
 
+EVENT_BYTES: Final = 1 << 16
+"""Lines of events are hashed so many bytes at a time."""
+
 RECORD: Final = struct.Struct("<qqqIIHHHBB")
 
 STEP_DTYPE: Final = np.dtype(
@@ -125,6 +128,7 @@ class StepRecorder:
         self._limit = len(self._buffer)
         self._steps_hash = sha256()
         self._events_hash = sha256()
+        self._events = bytearray()
         self._totals: dict[int, StepTotals] = {}
         self.recorded = 0
 
@@ -153,18 +157,32 @@ class StepRecorder:
 
     def record_event(self, line: bytes) -> None:
         """Add one event of the domain, already encoded, to the digest."""
-        self._events_hash.update(len(line).to_bytes(4, "little"))
-        self._events_hash.update(line)
+        events = self._events
+        events += len(line).to_bytes(4, "little")
+        events += line
+        if len(events) >= EVENT_BYTES:
+            self._hash_events()
+
+    def _hash_events(self) -> None:
+        self._events_hash.update(self._events)
+        self._events.clear()
 
     def flush(self) -> None:
         """Hash, sum up and hand on what was recorded since the last flush."""
         if not self._offset:
             return
         filled = memoryview(self._buffer)[: self._offset]
-        self._steps_hash.update(filled)
-        chunk = np.frombuffer(filled, dtype=STEP_DTYPE)
-        self.recorded += len(chunk)
         self._offset = 0
+        self._take(np.frombuffer(filled, dtype=STEP_DTYPE))
+
+    def add_chunk(self, chunk: npt.NDArray[np.void]) -> None:
+        """Record many steps at once, as somebody else wrote them down; see `STEP_DTYPE`."""
+        self.flush()
+        self._take(chunk)
+
+    def _take(self, chunk: npt.NDArray[np.void]) -> None:
+        self._steps_hash.update(chunk.tobytes())
+        self.recorded += len(chunk)
         self._sum_up(chunk)
         if self._operations is not None:
             self._operations.count_calls(chunk)
@@ -214,6 +232,7 @@ class StepRecorder:
     def digest(self) -> str:
         """A fingerprint of all steps, operations and events so far, as hexadecimal digits."""
         self.flush()
+        self._hash_events()
         whole = sha256(self._steps_hash.digest() + self._events_hash.digest())
         if self._operations is not None:
             whole.update(self._operations.column_bytes())

@@ -277,16 +277,22 @@ class SimStore:
 class _Plan:
     """What a Redis step costs, both sides."""
 
-    __slots__ = ("_latency", "_salt", "_server")
+    __slots__ = ("_fixed", "_latency", "_salt", "_server")
 
     def __init__(self, costs: CostModel, step: Step) -> None:
         price = costs.redis(step)
         self._latency = price.latency
         self._server = price.server
         self._salt = key_of("redis", step.name)
+        latency, server = price.latency.fixed_ns, price.server.fixed_ns
+        self._fixed: tuple[int, int] | None = None
+        if latency is not None and server is not None:
+            self._fixed = (latency, min(latency, server))
 
     def draw(self, op_key: int, site: int, n: int) -> tuple[int, int]:
         """Client-seen latency and the server's part of it; by operation, step and site alone."""
+        if self._fixed is not None:
+            return self._fixed
         key = op_key ^ mix(self._salt, site)
         latency = self._latency.ns(mix(key, 0), n)
         return latency, min(latency, self._server.ns(mix(key, 1), n))

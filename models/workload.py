@@ -27,8 +27,10 @@ flat over a long run.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
+
+import msgspec
 
 from simsched.chance import key_of, mix
 from simsched.errors import ConfigError
@@ -68,8 +70,7 @@ SPEAKER: Final = Speaker()
 LANGUAGES: Final = (Language("zh", "en", 0.5), Language("en", "zh", 0.5))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UtterancePlan:
+class UtterancePlan(msgspec.Struct, frozen=True, kw_only=True):
     """
     One turn.
 
@@ -106,8 +107,7 @@ class UtterancePlan:
         return chunk_times(self.speech_ns, self.codec)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionPlan:
+class SessionPlan(msgspec.Struct, frozen=True, kw_only=True):
     """
     One session: who, when, and how many turns (None: for ever).
 
@@ -124,7 +124,7 @@ class SessionPlan:
     tenant: str
     room_size: int
     utterance_count: int | None
-    workload: Workload = field(repr=False)
+    workload: Workload
 
     def utterance(self, i: int) -> UtterancePlan:
         """Turn number `i`; the same whenever it is asked for."""
@@ -222,20 +222,27 @@ class Workload:
             raise ConfigError("workload", "rate", f"must be above 0, not {sessions_per_s:g}")
         return replace(self, arrivals=self.arrivals.with_rate(sessions_per_s))
 
-    def sessions(self, run_key: int) -> Iterator[SessionPlan]:
-        """All sessions of a run in the order of their arrival, one at a time, perhaps for ever."""
+    def sessions(self, run_key: int, start_ns: int = 0) -> Iterator[SessionPlan]:
+        """
+        All sessions of a run in the order of their arrival, one at a time, perhaps for ever.
+
+        Arrivals count from `start_ns`.
+        """
         key = mix(run_key, 0) ^ _SESSIONS
         for index, at in enumerate(self.arrivals.moments(mix(run_key, 0) ^ _ARRIVALS)):
-            yield self._session(index, mix(key, index), at)
+            yield self._session(index, mix(key, index), start_ns + at)
 
     def session(self, run_key: int, index: int) -> SessionPlan:
         """Session number `index` of a run, all but its arrival, which only `sessions` knows."""
         return self._session(index, mix(mix(run_key, 0) ^ _SESSIONS, index), 0)
 
     def _session(self, index: int, key: int, arrival_ns: int) -> SessionPlan:
-        shares = tuple(language.share for language in self.languages)
-        pair = self.languages[chosen(shares, mix(key, _S_LANGUAGE))]
-        tenant = chosen(tuple(share for _, share in self.tenants), mix(key, _S_TENANT))
+        pair, tenant = self.languages[0], 0
+        if len(self.languages) > 1:
+            shares = tuple(language.share for language in self.languages)
+            pair = self.languages[chosen(shares, mix(key, _S_LANGUAGE))]
+        if len(self.tenants) > 1:
+            tenant = chosen(tuple(share for _, share in self.tenants), mix(key, _S_TENANT))
         room_size = self.room_size.value(mix(key, _S_ROOM))
         turns = None if self.is_closed else self.utterances.value(mix(key, _S_COUNT))
         return SessionPlan(
@@ -244,7 +251,7 @@ class Workload:
             arrival_ns=arrival_ns,
             source_language=pair.source,
             target_language=pair.target,
-            targets=self._targets(pair, room_size, mix(key, _S_LISTENERS)),
+            targets=self._targets(pair, room_size, key),
             tenant=self.tenants[tenant][0],
             room_size=room_size,
             utterance_count=turns,
@@ -255,6 +262,7 @@ class Workload:
         """What a room hears: the session's own target, then one language for each listener more."""
         if room_size <= 2:
             return (pair.target,)
+        key = mix(key, _S_LISTENERS)
         known = [language for language in self.languages if language.source == pair.source]
         shares = normalised([language.share for language in known], "workload", "languages")
         heard = (known[chosen(shares, mix(key, i))].target for i in range(room_size - 2))

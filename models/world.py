@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy.typing as npt
@@ -164,7 +164,6 @@ class World:
         self._network = Network(self.kernel, scenario.costs)
         self._redis = RedisServer(self.kernel)
         self._payloads = Payloads()
-        self._plans: dict[str, SessionPlan] = {}
         self._sessions = 0
         self.schedulers = [self._instance(number) for number in range(scenario.instances)]
         self._network.schedulers = self.schedulers
@@ -255,25 +254,26 @@ class World:
 
     def _plan_of(self, session_id: str, utterance: int) -> tuple[int, int, int]:
         """Session key, recorded-list order and audio length of an utterance."""
-        plan = self._plans.get(session_id)
-        if plan is None:
-            # Its client has long gone: a job can come this late where the store is slow (B1).
+        client = self._network.clients.get(session_id)
+        if client is None:
+            # It has long gone: a job can come this late where the store is slow (B1).
             index = int(session_id.removeprefix("s-"), 16)
             plan = self.scenario.workload.session(self._run_key, index)
-        turn = plan.utterance(utterance)
+            turn = plan.utterance(utterance)
+        else:
+            plan, turn = client.plan, client.turn(utterance)
         return plan.key, turn.order, turn.audio_ms
 
     async def _arrivals(self) -> None:
         scenario = self.scenario
         until = scenario.horizon_ns
-        for plan in scenario.workload.sessions(self._run_key):
-            shifted = replace(plan, arrival_ns=plan.arrival_ns + SETTLE_NS)
+        for plan in scenario.workload.sessions(self._run_key, SETTLE_NS):
             if scenario.sessions is not None and self._sessions >= scenario.sessions:
                 break
-            if until is not None and shifted.arrival_ns > until + SETTLE_NS:
+            if until is not None and plan.arrival_ns > until + SETTLE_NS:
                 break
-            await self.kernel.sleep(shifted.arrival_ns - self.kernel.now)
-            self._admit(shifted)
+            await self.kernel.sleep(plan.arrival_ns - self.kernel.now)
+            self._admit(plan)
 
     def _admit(self, plan: SessionPlan) -> None:
         self._sessions += 1
@@ -281,17 +281,15 @@ class World:
             self.kernel, plan, self.schedulers, self._payloads,
             one_way_ns=self._network.from_client_ns, on_closed=self._closed,
         )  # fmt: skip
-        self._plans[client.session_id] = plan
         self._network.clients[client.session_id] = client
         self.kernel.start(client.run(), f"client {client.session_id}")
 
     def _closed(self, session_id: str) -> None:
-        """A client has gone; its plan stays until its jobs cannot run any more."""
+        """A client has gone; its plan is known until its jobs cannot run any more."""
         self.kernel.call_at(self.kernel.now + DRAIN_NS, lambda: self._forget(session_id))
 
     def _forget(self, session_id: str) -> None:
         self._network.clients.pop(session_id, None)
-        self._plans.pop(session_id, None)
 
     async def _main(self) -> None:
         await self._arrivals()
@@ -344,7 +342,7 @@ class World:
             warm_ns=SETTLE_NS,
             operations=self._operations.columns(),
             jobs=self.journal.jobs(),
-            steps=_step_rows(self._recorder),
+            steps=step_rows(self._recorder),
             calls={
                 (kind, phase): self._operations.calls(kind, phase)
                 for kind in OpKind
@@ -381,7 +379,8 @@ def _check_settings(scenario: Scenario) -> CheckSettings:
     )
 
 
-def _step_rows(recorder: StepRecorder) -> list[StepRow]:
+def step_rows(recorder: StepRecorder) -> list[StepRow]:
+    """The totals of a recorder as rows, quantiles included."""
     rows = []
     for total in recorder.totals():
         step = CATALOGUE[total.step]

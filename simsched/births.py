@@ -1,5 +1,5 @@
 """
-How a job enters the books of its instance: created, repeated, or put in line.
+How a job enters the books of its instance: created, repeated, put in line, counted on a node.
 
 Both ways of creating jobs (`creation`, `claims`) end here, so that a job is counted exactly once
 however it came about: what is counted here is taken off again by `JobDispatcher.end`.
@@ -10,7 +10,7 @@ from __future__ import annotations
 from simsched.errors import SimschedError
 from simsched.jobs import Job, JobRequest
 from simsched.state import InstanceState
-from simsched.telemetry import JobCreated, JobQueued, JobRefused, JobRepeated
+from simsched.telemetry import JobCreated, JobQueued, JobRefused, JobRepeated, SlotTaken
 from simsched.units import MS
 
 
@@ -59,9 +59,10 @@ def line_up(state: InstanceState, job: Job) -> None:
 
     Under `pending = expire` nobody looks at it again; the scan ends it after `pending_ms`.
     """
-    if state.policy.pending == "expire":
-        return
     request, now = job.request, state.runtime.now()
+    policy = state.policy_of(request.session_id)
+    if policy.pending == "expire":
+        return
     if state.pending.full:
         job.reason = "QUEUE_FULL"
         state.emit(
@@ -73,11 +74,26 @@ def line_up(state: InstanceState, job: Job) -> None:
         )  # fmt: skip
         return
     patience = request.pending_ns
-    job.deadline_ns = now + (state.policy.pending_ms * MS if patience is None else patience)
+    job.deadline_ns = now + (policy.pending_ms * MS if patience is None else patience)
     state.pending.push(request.pair, job)
     state.emit(
         JobQueued(
             at_ns=now, instance=state.runtime.instance_id, job=job.job_id,
             session=request.session_id, deadline_ns=job.deadline_ns, reason="NO_FREE_NODE",
+        )
+    )  # fmt: skip
+
+
+def slot_counted(state: InstanceState, job_id: str, attempt: int, node: str) -> None:
+    """
+    The store's counter of a node holds one attempt more; `JobDispatcher.uncount` takes it off.
+
+    How many it holds is not asked for (0): whoever reads the events counts for itself, and so sees
+    what a heartbeat makes the counter forget (B4).
+    """
+    state.emit(
+        SlotTaken(
+            at_ns=state.runtime.now(), instance=state.runtime.instance_id, node=node, job=job_id,
+            attempt=attempt, live=0, slots=0, expires_ns=0,
         )
     )  # fmt: skip

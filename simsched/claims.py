@@ -10,17 +10,27 @@ re-dispatch: it expects the attempt that failed and excludes its node.
 
 from __future__ import annotations
 
+from typing import Final
+
 from simsched import births, steps
 from simsched.errors import StoreUnavailable
 from simsched.jobs import Job, JobRequest
 from simsched.placement import JobContext, Placement
 from simsched.state import InstanceState
 from simsched.store import Claim
-from simsched.telemetry import Operation, SlotTaken
-from simsched.units import MS
+from simsched.telemetry import Operation, OpKind, SlotTaken
+from simsched.units import MS, SECOND
 
 BINDING_SLACK_MS = 60_000
 """A binding outlives the last moment at which its job can still be tried again by this much."""
+
+SETTLE_NS: Final = SECOND
+"""How often a claim without an answer is asked about."""
+
+CLAIM_COUNTS: Final = {
+    verdict: f"claims_{verdict.lower()}" for verdict in ("CLAIMED", "FULL", "BOUND", "ENDED")
+}
+"""The counter of each answer of the claim script."""
 
 
 class ClaimedCreation:
@@ -46,8 +56,9 @@ class ClaimedCreation:
         try:
             verdict = await self._first_claim(self._placement.context(op, request), job)
         except StoreUnavailable:
-            if self._policy.store_down == "refuse":
+            if self._state.policy_of(request.session_id).store_down == "refuse":
                 del self._state.book.jobs[job_id]
+                self._runtime.start(self._settle(request, job), name="settle")
                 raise
             verdict = "FULL"
         if verdict == "BOUND":
@@ -101,10 +112,11 @@ class ClaimedCreation:
             expected=job.attempt,
             token=f"{self._runtime.instance_id}:{job.attempt + 1}",
             lease_ms=self._policy.lease_ms,
-            binding_ttl_ms=self._binding_ttl_ms(),
+            binding_ttl_ms=self._binding_ttl_ms(job),
             nodes=nodes,
             site=site,
         )
+        self._runtime.telemetry.count(CLAIM_COUNTS.get(claim.verdict, "claims_other"))
         if claim.verdict == "CLAIMED":
             if job.ended:
                 return await self._came_too_late(ctx, job, claim)
@@ -112,6 +124,38 @@ class ClaimedCreation:
         elif claim.verdict == "FULL":
             self._state.cluster.observe_full(nodes)
         return claim
+
+    async def _settle(self, request: JobRequest, job: Job) -> None:
+        """
+        Ask, by the job's name, what became of a claim that got no answer; give its slot back.
+
+        The utterance was refused, so nobody will. Whoever asks for the same job again meanwhile
+        finds that claim and goes on with it. If the store stays away, the lease runs out.
+        """
+        op = self._runtime.begin(OpKind.BACKGROUND, request.session_key, request.utterance)
+        for round_ in range(self._policy.lease_ms * MS // SETTLE_NS):
+            await self._runtime.sleep(SETTLE_NS)
+            if self._state.book.get(job.job_id) is not None:
+                break
+            try:
+                await self._give_up(op, job, round_)
+                break
+            except StoreUnavailable:
+                continue
+        self._runtime.end(op)
+
+    async def _give_up(self, op: Operation, job: Job, site: int) -> None:
+        claim = await self._store.claim(
+            op, job.job_id, job.job_id, expected=0, token=f"{self._runtime.instance_id}:1",
+            lease_ms=self._policy.lease_ms, binding_ttl_ms=self._binding_ttl_ms(job), nodes=(),
+            site=site,
+        )  # fmt: skip
+        if claim.verdict != "CLAIMED" or self._state.book.get(job.job_id) is not None:
+            return
+        self._runtime.telemetry.count("claims_given_up")
+        await self._store.drop_binding(op, job.job_id)
+        if self._state.book.get(job.job_id) is None:
+            await self._store.release_lease(op, job.job_id, claim.attempt, claim.node_id)
 
     async def _came_too_late(self, ctx: JobContext, job: Job, claim: Claim) -> Claim:
         """The job ended while its claim was under way: close it in the store too."""
@@ -125,9 +169,10 @@ class ClaimedCreation:
         """Nodes that failed this job, for as long as another may be found."""
         return job.tried_nodes if job.failovers else ()
 
-    def _binding_ttl_ms(self) -> int:
-        tries = self._policy.failover_max + 1
-        return self._policy.pending_ms + tries * self._policy.job_timeout_ms + BINDING_SLACK_MS
+    def _binding_ttl_ms(self, job: Job) -> int:
+        policy = self._state.policy_of(job.request.session_id)
+        tries = policy.failover_max + 1
+        return policy.pending_ms + tries * policy.job_timeout_ms + BINDING_SLACK_MS
 
     def _take(self, job: Job, claim: Claim) -> None:
         job.assign(claim.node_id, claim.attempt, reserved=True)

@@ -7,8 +7,10 @@ on standard error with exit code 2; heavy packages are imported by the commands 
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,16 +21,61 @@ from simsched.errors import ConfigError, SimschedError
 INTERRUPTED: Final = 130
 """128 + SIGINT, as shells have it."""
 
-_METRICS_SHOWN: Final = (
-    "create_job_ms", "create_job_ms_p99", "job_result_ms", "audio_chunk_ms", "end_to_end_ms",
-)  # fmt: skip
 
-_TINY: Final = 1e-4
-"""A half width below this share of its number is not worth its digits."""
+_LIVE: Final = ("drain", "load", "node", "serve", "talk", "why")
+"""Commands that `simsched.live.commands` holds."""
 
 
-class _Door(click.Group):
-    """Turns errors on purpose into one line and exit code 2."""
+class _Commands(click.Group):
+    """A group that says which of its commands was probably meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-"):
+            from simsched.models.fields import meant
+
+            name = f"{ctx.command_path} {args[0]}"
+            raise SimschedError(f"unknown command {name!r}; {meant(args[0], known)}")
+        return super().resolve_command(ctx, args)
+
+
+class _Door(_Commands):
+    """
+    Turns errors on purpose into one line and exit code 2, Ctrl-C into one and 130.
+
+    The commands of the live world are fetched when they are asked for.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_LIVE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _LIVE:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(import_module("simsched.live.commands"), cmd_name)
+        return command
+
+    def main(  # type: ignore[override]  # click has two overloads for one switch
+        self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any
+    ) -> Any:
+        try:
+            code = super().main(args, standalone_mode=False, **extra)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            code = error.exit_code
+        except click.ClickException as error:
+            context = getattr(error, "ctx", None)
+            path = context.command_path if context else "simsched"
+            text = " ".join(error.format_message().split()).rstrip(".")
+            click.echo(f"simsched: {text} (see {path} --help)", err=True)
+            code = 2
+        except click.Abort:
+            code = _interrupted()
+        if standalone_mode:
+            sys.exit(code)
+        return code
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -37,10 +84,16 @@ class _Door(click.Group):
             click.echo(f"simsched: {error}", err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
-            click.echo("simsched: interrupted", err=True)
-            ctx.exit(INTERRUPTED)
+            ctx.exit(_interrupted())
         except BrokenPipeError:
             ctx.exit(0)
+
+
+def _interrupted(text: str = "interrupted") -> int:
+    """Say so, once; whoever presses again while everything ends is not answered."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    click.echo(f"simsched: {text}", err=True)
+    return INTERRUPTED
 
 
 @click.group(cls=_Door, context_settings={"help_option_names": ["-h", "--help"]})
@@ -49,7 +102,7 @@ def main() -> None:
     """One scheduling core for real-time speech translation, simulated and live."""
 
 
-@main.group()
+@main.group(cls=_Commands)
 def experiment() -> None:
     """Studies: run them, read them, write your own."""
 
@@ -92,9 +145,7 @@ def run_study(study: str, check: bool, **given: Any) -> None:
 
         kept = (out / FOLDER).is_dir() and any((out / FOLDER).iterdir())
         text = f"what was finished is in {out}; to go on" if kept else "nothing was kept; to repeat"
-        click.echo(f"simsched: interrupted; {text}:", err=True)
-        click.echo(command, err=True)
-        sys.exit(INTERRUPTED)
+        sys.exit(_interrupted(f"interrupted; {text}: {command}"))
     _print_run(out)
     if check:
         from simsched.experiments.check import check_study
@@ -145,13 +196,22 @@ def new(file: Path) -> None:
 @click.option("--p95", type=float, required=True, metavar="MS", help="Bound of job creation.")
 def size(speakers: int, p95: float) -> None:
     """How many nodes and instances it takes."""
-    from importlib import import_module
-
     find_size = import_module("simsched.experiments.size").size
     click.echo(find_size(speakers=speakers, p95_ms=p95))
 
 
-@main.group()
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+def canary(directory: Path) -> None:
+    """Compare the canary's sessions with the others' in the recording in DIRECTORY."""
+    from simsched.experiments import canary as comparison
+
+    found = comparison.compare(directory)
+    _print_table(["metric", "base", "canary", "canary - base", "verdict"], comparison.table(found))
+    click.echo(f"\n{comparison.overall(found)}")
+
+
+@main.group(cls=_Commands)
 def policy() -> None:
     """Policies: what they do, and how they differ."""
 
@@ -206,21 +266,30 @@ def _print_differences(name: str, other: str) -> None:
 
 def _print_run(directory: Path) -> None:
     from simsched.experiments.loading import load_run
+    from simsched.experiments.overloads import overloads_in
+    from simsched.experiments.run_tables import tables_of
 
     run = load_run(directory)
+    tables = tables_of(run.manifest["study"]["answers"])
+    overloads = overloads_in(run)
     summary = run.summary
     rows = []
     for name in (entry["name"] for entry in run.manifest["study"]["variants"]):
         variant = summary["variants"][name]
         metrics = variant["metrics"]
         broken = {key: count for key, count in variant["violations"].items() if count}
-        cells = [_estimate(metrics.get(metric)) for metric in _METRICS_SHOWN]
+        cells = [_estimate(metrics.get(metric)) for metric in tables.metrics]
+        if name in overloads:
+            cells = ["overload"] * len(cells)
         rows.append([name, *cells, ", ".join(f"{k}: {v}" for k, v in broken.items()) or "none"])
-    _print_table(["variant", *_METRICS_SHOWN, "violations"], rows)
+    _print_table(["variant", *tables.metrics, "violations"], rows)
+    for name, text in tables.readings(summary["verdicts"]).items():
+        click.echo(f"read as  {name}: {text}")
+    for name, over in overloads.items():
+        click.echo(f"overload  {name}: {over.text()}")
     if summary["verdicts"]:
         click.echo()
-        rows = [_verdict(row) for row in summary["verdicts"]]
-        _print_table(["variant", "metric", "saves, ms", "promised, ms", "verdict"], rows)
+        _print_table(list(tables.head), [tables.cells(row) for row in summary["verdicts"]])
     click.echo(f"\ndigest  {summary['digest']}")
     click.echo(f"report  {run.report}")
     click.echo(f"repeat  {run.manifest['command']}")
@@ -229,26 +298,9 @@ def _print_run(directory: Path) -> None:
 def _estimate(entry: Mapping[str, Any] | None) -> str:
     if entry is None:
         return "-"
-    return _with_interval(entry["estimate"], entry["half_width"])
+    from simsched.experiments.run_tables import with_interval
 
-
-def _with_interval(estimate: float, half_width: float | None) -> str:
-    from simsched.experiments.intervals import Estimate, format_estimate
-
-    if half_width is not None and half_width <= abs(estimate) * _TINY:
-        return f"{estimate:.4g}" if abs(estimate) < 1e4 else f"{estimate:.0f}"
-    width = float("inf") if half_width is None else half_width
-    shown = Estimate(estimate=estimate, half_width=width, replications=0, method="")
-    return format_estimate(shown)
-
-
-def _verdict(row: Mapping[str, Any]) -> list[str]:
-    promised = row["promised_ms"]
-    saves = (
-        "-" if row["saves_ms"] is None else _with_interval(row["saves_ms"], row["half_width_ms"])
-    )
-    text = "-" if promised is None else " to ".join(f"{end:g}" for end in promised)
-    return [str(row["variant"]), str(row["metric"]), saves, text, str(row["verdict"])]
+    return with_interval(entry["estimate"], entry["half_width"])
 
 
 def _print_table(head: list[str], rows: list[list[str]]) -> None:

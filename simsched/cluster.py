@@ -95,6 +95,10 @@ class Cluster:
         pools = self._pools_of_view(view)
         self._publisher.publish([structs.replace(view, ordinal=ordinal, pools=pools)])
 
+    def home_of(self, node_id: str) -> str:
+        """The other instance that announced a node; "" for one that is, or was, connected here."""
+        return "" if node_id in self.local else self._home.get(node_id, "")
+
     def observe_load(self, node_id: str, *, live: int | None = None, change: int = 0) -> None:
         """Take note of a node's live jobs as the store just counted them."""
         view = self.snapshot.get(node_id)

@@ -140,6 +140,15 @@ class JobLedger:
         job = self._jobs.get(job_id)
         return job is None or (job.state not in (QUEUED, RUNNING) and job.ended_ns <= limit_ns)
 
+    def knows(self, job_id: str) -> bool:
+        """Whether a job was created, and not too long ago to be remembered."""
+        return job_id in self._jobs
+
+    def goes_on(self, job_id: str) -> bool:
+        """Whether a job is known and not over."""
+        job = self._jobs.get(job_id)
+        return job is not None and job.state in (QUEUED, RUNNING)
+
     # Utterances and requests
 
     def utterance_cut(self, event: UtteranceCut) -> None:

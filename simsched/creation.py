@@ -32,7 +32,8 @@ class PhasedCreation:
 
     async def create(self, op: Operation, request: JobRequest) -> Job:
         """A job for the request: a new one, or the one it was given before."""
-        if self._policy.job_key != "off":
+        policy = self._state.policy_of(request.session_id)
+        if policy.job_key != "off":
             known = self._state.book.of_job_key(request.job_key, self._runtime.now())
             if known is not None:
                 return births.repeated(self._state, known, request)
@@ -40,7 +41,7 @@ class PhasedCreation:
         try:
             job = await self._create_by_phases(ctx)
         except StoreUnavailable:
-            if self._policy.store_down == "refuse":
+            if policy.store_down == "refuse":
                 raise
             job = self._without_node(ctx, "")
         finally:
@@ -48,7 +49,7 @@ class PhasedCreation:
         waits = not (job.node_id or job.reason or job.deadline_ns or job.ended)
         if waits and self._state.book.get(job.job_id) is job:
             births.line_up(self._state, job)
-        if self._policy.job_key != "off":
+        if policy.job_key != "off":
             self._state.book.remember_job_key(request.job_key, job.job_id, self._runtime.now())
         return job
 
@@ -80,8 +81,7 @@ class PhasedCreation:
         node = chosen.node_id or ""
         reserves = self._policy.slots == "counter" and self._policy.phase1_reserves
         if node and reserves:
-            refusal = await self._store.reserve(op, job_id, 1, node, site=10)
-            node = node if refusal == "OK" else ""
+            node = node if await self._reserve(op, job_id, node, site=10) else ""
         if op.phase == 2:
             binding = Binding(job_id, node, self._runtime.instance_id, dispatched=False)
             await self._store.set_binding(op, request.request_id, binding, site=10)
@@ -99,7 +99,7 @@ class PhasedCreation:
             local = self._state.book.get(first.job_id) if first else None
         if first is not None:
             return births.repeated(self._state, local or self._rebuilt(first, request), request)
-        if self._policy.binding_reads == "every":
+        if ctx.policy.binding_reads == "every":
             second = await self._store.get_binding(op, request.request_id, site=2)
             async with self._runtime.step(steps.JOBS_READ, op, site=2):
                 local = self._state.book.get(second.job_id) if second else None
@@ -116,19 +116,17 @@ class PhasedCreation:
     async def _bind_locked(self, ctx: JobContext, job_id: str, node: str) -> Job | None:
         request, op = ctx.request, ctx.op
         owner = f"{self._runtime.instance_id}:{job_id}"
-        if not await self._lock(op, request.request_id, owner):
+        if not await self._lock(ctx, request.request_id, owner):
             return await self._lock_stayed_busy(ctx)
         self._lock_event(request.request_id, owner, taken=True, ours=True)
         try:
-            if self._policy.binding_reads != "cached":
+            if ctx.policy.binding_reads != "cached":
                 found = await self._store.get_binding(op, request.request_id, site=3)
                 if found is not None:
                     return await self._take_over(op, found, request)
             reserves = bool(node) and self._policy.slots == "counter"
-            if reserves:
-                refusal = await self._store.reserve(op, job_id, 1, node)
-                if refusal != "OK":
-                    return None
+            if reserves and not await self._reserve(op, job_id, node):
+                return None
             binding = Binding(job_id, node, self._runtime.instance_id, dispatched=False)
             await self._store.set_binding(op, request.request_id, binding)
         finally:
@@ -152,29 +150,30 @@ class PhasedCreation:
             found = await self._store.get_binding(op, request.request_id, site=3)
             return None if found is None else await self._take_over(op, found, request)
         reserves = bool(node) and self._policy.slots == "counter"
-        if reserves and await self._store.reserve(op, job_id, 1, node) != "OK":
+        if reserves and not await self._reserve(op, job_id, node):
             await self._store.drop_binding(op, request.request_id)
             return None
         return await self._keep(ctx, job_id, node, reserved=reserves, phase=2)
 
-    async def _lock(self, op: Operation, request_id: str, owner: str) -> bool:
+    async def _lock(self, ctx: JobContext, request_id: str, owner: str) -> bool:
         """Try for the request lock as long as the policy says, at least once."""
-        give_up = self._runtime.now() + self._policy.lock_wait_ms * MS
+        policy = ctx.policy
+        give_up = self._runtime.now() + policy.lock_wait_ms * MS
         attempt = 0
         while True:
             taken = await self._store.lock_request(
-                op, request_id, owner, self._policy.lock_ttl_ms, site=attempt
+                ctx.op, request_id, owner, policy.lock_ttl_ms, site=attempt
             )
             if taken or self._runtime.now() >= give_up:
                 return taken
             attempt += 1
-            await self._runtime.sleep(self._policy.lock_retry_ms * MS)
+            await self._runtime.sleep(policy.lock_retry_ms * MS)
 
     async def _lock_stayed_busy(self, ctx: JobContext) -> Job | None:
-        if self._policy.lock_busy == "fall_through":
+        if ctx.policy.lock_busy == "fall_through":
             return None
         found = await self._store.get_binding(ctx.op, ctx.request.request_id, site=4)
-        if found is not None and self._policy.lock_busy == "await_binding":
+        if found is not None and ctx.policy.lock_busy == "await_binding":
             return await self._take_over(ctx.op, found, ctx.request)
         return self._without_node(ctx, "REQUEST_LOCK_BUSY")
 
@@ -191,6 +190,13 @@ class PhasedCreation:
         return self._runtime.chance.hex_id(
             "job-", 8, ctx.request.request_id, self._runtime.instance_id, ctx.op.id, site
         )
+
+    async def _reserve(self, op: Operation, job_id: str, node: str, *, site: int = 0) -> bool:
+        """Count the first attempt on its node, if the node has room."""
+        if await self._store.reserve(op, job_id, 1, node, site=site) != "OK":
+            return False
+        births.slot_counted(self._state, job_id, 1, node)
+        return True
 
     def _rebuilt(self, binding: Binding, request: JobRequest) -> Job:
         """A job made again from its binding: another instance dispatches it."""

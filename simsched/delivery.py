@@ -51,7 +51,6 @@ class Delivery:
     def __init__(self, state: InstanceState) -> None:
         self._state = state
         self._runtime = state.runtime
-        self._ordered_errors = state.policy.result_order == "outcome"
 
     def expect(self, session: Session, utterance: int, languages: tuple[str, ...]) -> None:
         """An utterance was cut: these languages will each have an outcome."""
@@ -66,7 +65,7 @@ class Delivery:
 
     def elsewhere(self, session: Session, utterance: int, language: str) -> None:
         """Another instance answers for this utterance: its place here is given up in silence."""
-        if self._state.policy.result_order == "fcfs":
+        if self._state.policy_of(session.session_id).result_order == "fcfs":
             return
         message = SessionCloseAck(session_id=session.session_id)
         silent = Answer(session.session_id, utterance, language, "", SILENT, "", message, ())
@@ -110,10 +109,13 @@ class Delivery:
 
     def fail(self, session: Session | None, answer: Answer) -> None:
         """An error outcome: in its turn, or at once where the policy keeps no place for it."""
-        if session is not None and self._ordered_errors:
+        if session is not None and self._keeps_place(session):
             self.send(self.queue(session, answer))
         else:
             self.send([(answer, True)])
+
+    def _keeps_place(self, session: Session) -> bool:
+        return self._state.policy_of(session.session_id).result_order == "outcome"
 
     def refuse(self, request: JobRequest, code: str) -> None:
         """A request for which no job could be made: an error towards its targets."""

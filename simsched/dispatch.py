@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from simsched import steps
+from simsched import births, steps
 from simsched.births import CreationFailed
 from simsched.claims import ClaimedCreation
 from simsched.creation import PhasedCreation
@@ -72,7 +72,8 @@ class JobDispatcher:
             self._runtime.end(op, Outcome.FAILED)
             raise CreationFailed("SCHEDULER_DEPENDENCY_DOWN") from error
         self._runtime.end(op, Outcome.DONE if job.node_id else Outcome.NOTHING)
-        if self._policy.create_failure == "raise" and not job.node_id and not job.ended:
+        policy = self._state.policy_of(request.session_id)
+        if policy.create_failure == "raise" and not job.node_id and not job.ended:
             self._state.pending.remove(request.pair, job)
             self.end(job, JobStatus.FAILED, "NO_AVAILABLE_NODE")
             raise CreationFailed("NO_AVAILABLE_NODE")
@@ -248,7 +249,7 @@ class JobDispatcher:
         job.move(status)
         job.reason = reason
         self.forget_node(job)
-        if self._policy.job_gc and job.ended:
+        if self._state.policy_of(job.request.session_id).job_gc and job.ended:
             self._state.book.forget(job)
         elif is_first:
             self._state.book.ended_total += 1
@@ -311,17 +312,47 @@ class JobDispatcher:
         """Free the job's slot in the store, as the policy counts slots; the store may be away."""
         if not job.reserved:
             return
+        give = self._give_lease_back if self._policy.slots == "lease" else self.uncount
+        try:
+            await give(op, job)
+        except StoreUnavailable:
+            self._runtime.telemetry.count("store_unavailable")
+
+    async def _give_lease_back(self, op: Operation, job: Job) -> None:
         job.reserved = False
         node, attempt = job.node_id, job.attempt
         try:
-            if self._policy.slots == "lease":
-                await self._store.release_lease(op, job.job_id, attempt, node)
-            else:
-                await self._store.release(op, job.job_id, attempt, node)
+            await self._store.release_lease(op, job.job_id, attempt, node)
         except StoreUnavailable:
-            # A lease runs out by itself; a counter is set right by the node's next heartbeat.
-            self._runtime.telemetry.count("store_unavailable")
+            self.slot_freed(job, node, attempt)  # it runs out by itself
+            raise
         self.slot_freed(job, node, attempt)
+
+    async def uncount(self, op: Operation, job: Job) -> bool:
+        """
+        Take a job off its node's counter; False if its reservation was no longer there.
+
+        The slot is said to be free before the store is asked: nobody else can have it earlier, so
+        whoever counts along never sees two in it. If it turns out that the store counts it still,
+        because it gave no answer or the reservation had lapsed (B21), that is said too.
+
+        Raises:
+            StoreUnavailable: no answer; a heartbeat that resets the counter sets it right.
+
+        """
+        if not job.reserved:
+            return await self._store.release(op, job.job_id, job.attempt, job.node_id)
+        job.reserved = False
+        node, attempt, running = job.node_id, job.attempt, job.accepted_ns > 0
+        self.slot_freed(job, node, attempt)
+        try:
+            released = await self._store.release(op, job.job_id, attempt, node)
+        except StoreUnavailable:
+            births.slot_counted(self._state, job.job_id, attempt, node)
+            raise
+        if not released and not running and self._policy.heartbeat_reserved == "keeps":
+            births.slot_counted(self._state, job.job_id, attempt, node)
+        return released
 
     def slot_freed(self, job: Job, node: str, attempt: int) -> None:
         """One attempt's slot is free again, as far as this instance knows."""

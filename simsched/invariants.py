@@ -12,7 +12,7 @@ judged.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from simsched.conservation import JobLedger
@@ -71,10 +71,15 @@ HELD_MAX: Final = 1_024
 
 
 class _Held(NamedTuple):
-    """A slot that is taken: since when, and until when at most (0: no limit)."""
+    """
+    A slot that is taken: since when, and until when at most (0: no limit, only a counter).
+
+    `forgotten`: the store's counter lost it while its job went on (B4).
+    """
 
     taken_ns: int
     expires_ns: int
+    forgotten: bool = False
 
 
 class NodeRules:
@@ -82,6 +87,7 @@ class NodeRules:
 
     def __init__(self, settings: CheckSettings, findings: Findings, ledger: JobLedger) -> None:
         self._scan_ns = settings.scan_ns
+        self._creation_ns = settings.binding_ttl_ns
         self._findings = findings
         self._checked = findings.checked
         self._ledger = ledger
@@ -124,20 +130,36 @@ class NodeRules:
             )  # fmt: skip
 
     def slot_taken(self, event: SlotTaken) -> None:
-        """I2a: the store's own count."""
+        """
+        I2a: leases by the store's own count, counters by ours.
+
+        A counter that a heartbeat set to 0 lets jobs in beside those that it forgot.
+        """
         self._checked["I2"] += 1
         self._checked["I5"] += 1
         slots = event.slots or self._slots.get(event.node, 0)
+        held = self._held.setdefault(event.node, {})
+        held[event.job, event.attempt] = _Held(event.at_ns, event.expires_ns)
+        counted = 0 if event.expires_ns else self._occupied(held, event.job)
         if slots and event.live > slots:
             self._findings.add(
                 "I2", event.at_ns, event.node,
                 f"I2a: the store counts {event.live} jobs on {slots} slots", event.instance,
             )  # fmt: skip
-        held = self._held.setdefault(event.node, {})
-        held[event.job, event.attempt] = _Held(event.at_ns, event.expires_ns)
+        elif slots and counted > slots:
+            self._findings.add(
+                "I2", event.at_ns, event.node,
+                f"I2a: {counted} jobs hold {slots} slots, some forgotten by a counter",
+                event.instance,
+            )  # fmt: skip
         if len(held) > HELD_MAX:
             oldest = next(iter(held))
             self._judge_slot(event.node, oldest, held.pop(oldest), event.at_ns)
+
+    def _occupied(self, held: Mapping[tuple[str, int], _Held], newcomer: str) -> int:
+        """Jobs that go on and hold a slot; who is about to be created counts only as newcomer."""
+        others = [job for job, _ in held if job != newcomer and self._ledger.goes_on(job)]
+        return len(dict.fromkeys(others)) + 1
 
     def slot_freed(self, event: SlotFreed) -> None:
         held = self._held.get(event.node)
@@ -145,7 +167,17 @@ class NodeRules:
             held.pop((event.job, event.attempt), None)
 
     def slots_forgotten(self, event: SlotsForgotten) -> None:
-        self._held.pop(event.node, None)
+        """The counter is 0 again: a leak ends here, and who still runs is held all the same."""
+        kept = {}
+        for key, slot in self._held.pop(event.node, {}).items():
+            if self._ledger.goes_on(key[0]):
+                kept[key] = slot._replace(forgotten=True)
+            elif self._ledger.knows(key[0]):
+                self._judge_slot(event.node, key, slot, event.at_ns)
+            elif event.at_ns - slot.taken_ns < self._creation_ns:
+                kept[key] = slot._replace(forgotten=True)
+        if kept:
+            self._held[event.node] = kept
 
     def node_running(self, event: NodeRunning) -> None:
         """I2b: what the node really does."""
@@ -177,8 +209,13 @@ class NodeRules:
         self._held.clear()
 
     def _judge_slot(self, node: str, key: tuple[str, int], slot: _Held, now_ns: int) -> None:
-        """A lease that has run out is free again; what ended just now may be on its way back."""
-        if 0 < slot.expires_ns <= now_ns:
+        """
+        Whether a slot outlived its job.
+
+        A lease that has run out is free again, as is what a counter forgot; what ended just now
+        may be on its way back.
+        """
+        if 0 < slot.expires_ns <= now_ns or slot.forgotten:
             return
         job, attempt = key
         limit_ns = now_ns - self._scan_ns
@@ -236,6 +273,10 @@ class Checker:
     @property
     def checked(self) -> dict[str, int]:
         return self._findings.checked
+
+    def rules_of(self, kind: type[Event]) -> tuple[Callable[[Any], None], ...]:
+        """What an event of this kind is handed to, for a reader that sorts events itself."""
+        return self._rules.get(kind, ())
 
     def observe(self, event: Event) -> None:
         """Take one event in."""

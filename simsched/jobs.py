@@ -16,6 +16,8 @@ from enum import IntEnum
 from heapq import heappop, heappush
 from typing import Final
 
+import msgspec
+
 from simsched.units import SECOND
 
 
@@ -61,8 +63,7 @@ def request_id(session_id: str, utterance: int, language: str, trace_id: str) ->
     return f"{session_id}:{utterance}:{language}:{trace_id}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobRequest:
+class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One utterance to be translated into one language: what a creation is asked for."""
 
     request_id: str

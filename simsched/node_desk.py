@@ -8,6 +8,7 @@ a handler of their own (`results`). Nothing here chooses nodes.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from simsched import steps
@@ -19,6 +20,7 @@ from simsched.jobs import Job, JobStatus
 from simsched.messages import (
     AsrPartial,
     JobAck,
+    JobCancel,
     JobStarted,
     NodeAsrPartial,
     NodeError,
@@ -28,7 +30,14 @@ from simsched.messages import (
 from simsched.nodes import Health, InstalledService, NodeRecord, Signal
 from simsched.recovery import Recovery
 from simsched.state import InstanceState
-from simsched.telemetry import NodeOffline, NodeRegistered, Operation, OpKind, SlotsForgotten
+from simsched.telemetry import (
+    JobAccepted,
+    NodeOffline,
+    NodeRegistered,
+    Operation,
+    OpKind,
+    SlotsForgotten,
+)
 
 JobWord = JobAck | JobStarted | NodeAsrPartial
 """What a node says of a job that it has not finished."""
@@ -47,6 +56,8 @@ class NodeDesk:
         self._store = state.store
         self._entity = key_of("node desk", state.runtime.instance_id)
         self._reruns: dict[str, int] = {}
+        self.on_transition: Callable[[NodeRecord, str], None] = lambda _record, _reason: None
+        """Told of every change of a local node's state, with the reason (domain 8.1)."""
 
     def register(self, record: NodeRecord) -> NodeRecord:
         """A node's socket is here."""
@@ -83,15 +94,17 @@ class NodeDesk:
         async with self._runtime.step(
             steps.SNAPSHOT_WRITE, op, n=len(self._state.cluster.snapshot)
         ):
-            record = self._state.cluster.local.get(node_id)
+            record, reason = self._state.cluster.local.get(node_id), ""
             if record is not None:
-                record, _ = self._state.cluster.update(
+                record, reason = self._state.cluster.update(
                     _reported(record, message), Signal.HEARTBEAT, self._runtime.now()
                 )
         if record is None:
             # Its socket closed while its last words were read.
             self._runtime.end(op)
             return
+        if reason:
+            self.on_transition(record, reason)
         self._count_reruns(node_id, message)
         try:
             await self._store_heartbeat(op, record)
@@ -101,6 +114,12 @@ class NodeDesk:
         self._announce(record)
         if record.health is Health.READY and len(self._state.pending):
             await self._recovery.pump(hint=node_id)
+
+    async def store_again(self, op: Operation) -> None:
+        """Every local node as it was last heard of, for a store that may have forgotten it."""
+        for record in list(self._state.cluster.local.values()):
+            if record.health in (Health.READY, Health.DEGRADED):
+                await self._store_heartbeat(op, record)
 
     async def _store_heartbeat(self, op: Operation, record: NodeRecord) -> None:
         if self._policy.slots == "none":
@@ -142,6 +161,32 @@ class NodeDesk:
                 NodeSeen(home=self._runtime.instance_id, view=record.view())
             )
 
+    # Coming back
+
+    async def returned(self, node_id: str, running: Sequence[tuple[str, int]]) -> None:
+        """
+        A node is here again and says which attempts it still works on, `(job, attempt)` each.
+
+        It keeps what is current, is told to stop what is not, and what was given to it but never
+        reached it goes elsewhere. Jobs of other instances are theirs to judge, by their fence.
+        """
+        kept: dict[str, None] = {}
+        for job_id, attempt in running:
+            job = self._state.book.get(job_id)
+            if job is None and self._settings.shared:
+                continue
+            if job is not None and not job.ended and (job.node_id, job.attempt) == (
+                node_id, attempt,
+            ):  # fmt: skip
+                kept[job_id] = None
+            else:
+                stale = JobCancel(job_id=job_id, reason="stale_attempt")
+                self._runtime.links.to_node(node_id, stale)
+        for job_id in list(self._state.node_jobs.get(node_id, ())):
+            job = self._state.book.get(job_id)
+            if job_id not in kept and job is not None and not job.ended:
+                await self._recovery.retry_elsewhere(job, "WS_DISCONNECTED")
+
     # Going
 
     async def disconnected(self, node_id: str) -> None:
@@ -160,6 +205,7 @@ class NodeDesk:
                 reason=reason,
             )
         )  # fmt: skip
+        self.on_transition(gone, reason)
         if publishes:
             self._announce(gone)
         await self._recovery.node_lost(node_id)
@@ -216,6 +262,12 @@ class NodeDesk:
         op = self._control()
         job.accepted_ns = self._runtime.now()
         job.move(JobStatus.PROCESSING)
+        self._state.emit(
+            JobAccepted(
+                at_ns=job.accepted_ns, instance=self._runtime.instance_id, job=job.job_id,
+                node=job.node_id, attempt=job.attempt,
+            )
+        )  # fmt: skip
         self._delivery.ui_event(
             job.request.session_id, job.job_id, job.request.utterance, message.trace_id,
             UiEventType.NODE_ACCEPTED,

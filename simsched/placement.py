@@ -8,16 +8,19 @@ look-up that is not remembered in it: the policy says what may be reused (`snaps
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from typing import Final
 
 from simsched import steps
 from simsched.chance import below, mix
-from simsched.filters import Draw
+from simsched.filters import Draw, SelectionRules
 from simsched.jobs import JobRequest
 from simsched.modules import job_needs
 from simsched.nodes import Health
+from simsched.policy import Policy
 from simsched.pools import PoolDecision, RememberedPool, decide_pool, try_order
 from simsched.ports import StepGuard
 from simsched.selection import Selection, SelectionRequest, candidates, select
@@ -37,16 +40,39 @@ REFERENCE_SAMPLE: Final = 20
 class JobContext:
     """One job creation in progress, and what it has learnt so far."""
 
-    __slots__ = ("config_known", "draw_key", "guard", "op", "pool", "request", "snapshot")
+    __slots__ = (
+        "config_known", "draw_key", "guard", "op", "policy", "pool", "request", "rules", "snapshot",
+    )  # fmt: skip
 
-    def __init__(self, op: Operation, request: JobRequest, draw_key: int) -> None:
+    def __init__(
+        self,
+        op: Operation,
+        request: JobRequest,
+        policy: Policy,
+        rules: SelectionRules,
+        draw_key: int,
+    ) -> None:
         self.op = op
         self.request = request
+        self.policy = policy
+        self.rules = rules
         self.draw_key = draw_key
         self.snapshot: ClusterSnapshot | None = None
         self.config_known = False
         self.guard: StepGuard | None = None
         self.pool: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One look for nodes: what was asked of which snapshot, and whom it gave, best first."""
+
+    at_ns: int
+    request: JobRequest
+    asked: SelectionRequest
+    rules: SelectionRules
+    snapshot: ClusterSnapshot
+    chosen: tuple[str, ...]
 
 
 class NodeChoiceCache:
@@ -71,22 +97,27 @@ class NodeChoiceCache:
 
 
 class Placement:
-    """Reads the cluster and chooses nodes for one instance."""
+    """
+    Reads the cluster and chooses nodes for one instance.
+
+    `on_choice` is told every look that was taken, for whoever explains them; None: nobody.
+    """
 
     def __init__(self, state: InstanceState) -> None:
         self._state = state
         self._runtime = state.runtime
-        self._policy = state.policy
-        ttl = state.policy.cache_ttl_ms
-        self._node_cache = NodeChoiceCache(state.policy.caches, ttl)
-        self._pool_cache = NodeChoiceCache(state.policy.caches, ttl)
+        canary = state.settings.canary
+        self._caches = _choice_caches(state.policy)
+        self._canary_caches = _choice_caches(canary.policy) if canary else self._caches
+        self.on_choice: Callable[[Choice], None] | None = None
 
     def context(self, op: Operation, request: JobRequest) -> JobContext:
         """Begin to learn about a job."""
         key = self._runtime.chance.below(
             1 << 64, "select", request.session_id, request.utterance, request.target_language
         )
-        return JobContext(op, request, key)
+        session, state = request.session_id, self._state
+        return JobContext(op, request, state.policy_of(session), state.rules_of(session), key)
 
     async def learn(self, ctx: JobContext, *, site: int) -> None:
         """Snapshot, phase-3 configuration and the session's pool, as `create_job` does first."""
@@ -98,18 +129,18 @@ class Placement:
         self, ctx: JobContext, step: Step, *, site: int, excluded: tuple[str, ...] = ()
     ) -> Selection:
         """One node for the job, as the reference's selectors do."""
-        if self._policy.snapshot_reads == "each":
+        if ctx.policy.snapshot_reads == "each":
             await self._get_snapshot(ctx, site=site)
-        if self._policy.config_reads == "each":
+        if ctx.policy.config_reads == "each":
             await self._get_config(ctx, site=site)
         kept = await self._kept_choice(ctx)
         if kept and kept not in excluded:
             return Selection(node_id=kept, selector="cache")
         selection = await self._select(ctx, step, site=site, excluded=excluded)
-        if selection.node_id is None and self._policy.second_selection:
+        if selection.node_id is None and ctx.policy.second_selection:
             selection = await self._select(ctx, step, site=site + 1, excluded=())
-        if self._policy.caches != "none":
-            self._node_cache.put(self._pair(ctx), selection.node_id or "", self._stamp(ctx))
+        if ctx.policy.caches != "none":
+            self._cache_of(ctx)[0].put(self._pair(ctx), selection.node_id or "", self._stamp(ctx))
         return selection
 
     async def shortlist(
@@ -132,20 +163,22 @@ class Placement:
         kept = await self._kept_choice(ctx)
         if kept and kept not in excluded:
             return (kept,)
-        step = steps.SELECT_INDEX if self._policy.selection == "index" else steps.SELECT_PHASE1
+        step = steps.SELECT_INDEX if ctx.policy.selection == "index" else steps.SELECT_PHASE1
         async with self._runtime.step(step, ctx.op, site=site, n=len(ctx.snapshot)):
+            asked = self._request(ctx, excluded)
             self._state.turn += 1
             found = candidates(
-                ctx.snapshot, self._request(ctx, excluded), self._state.rules,
-                self._draw(ctx, site), self._policy.candidates, turn=self._state.turn,
+                ctx.snapshot, asked, ctx.rules,
+                self._draw(ctx, site), ctx.policy.candidates, turn=self._state.turn,
                 reserved=self._state.given_to,
             )  # fmt: skip
         if blind:
             found = self._any_of_pair(ctx, site, excluded)
         elif hint and hint not in found and self._suits(ctx, hint, excluded):
-            found = (hint, *found[: self._policy.candidates - 1])
-        if found and self._policy.caches != "none":
-            self._node_cache.put(self._pair(ctx), found[0], self._stamp(ctx))
+            found = (hint, *found[: ctx.policy.candidates - 1])
+        self._tell(ctx, asked, found)
+        if found and ctx.policy.caches != "none":
+            self._cache_of(ctx)[0].put(self._pair(ctx), found[0], self._stamp(ctx))
         return found
 
     def _any_of_pair(
@@ -157,7 +190,7 @@ class Placement:
         start = self._draw(ctx, site)(len(nodes), 0)
         ring = (nodes[(start + k) % len(nodes)] for k in range(len(nodes)))
         usable = (node for node in ring if self._suits(ctx, node, excluded))
-        return tuple(islice(usable, self._policy.candidates))
+        return tuple(islice(usable, ctx.policy.candidates))
 
     def _suits(self, ctx: JobContext, node_id: str, excluded: tuple[str, ...]) -> bool:
         view = self._state.cluster.snapshot.get(node_id)
@@ -172,11 +205,11 @@ class Placement:
         )
 
     async def _get_snapshot(self, ctx: JobContext, *, site: int) -> None:
-        if self._policy.snapshot_copy == "shared":
+        if ctx.policy.snapshot_copy == "shared":
             ctx.snapshot = self._state.cluster.snapshot
             return
         guard = self._runtime.step(steps.SNAPSHOT_READ, ctx.op, site=site)
-        if self._policy.snapshot_guard == "nested" and ctx.guard is None:
+        if ctx.policy.snapshot_guard == "nested" and ctx.guard is None:
             # Held until the job exists, while selection reads again: B24.
             await guard.__aenter__()
             ctx.guard = guard
@@ -187,7 +220,7 @@ class Placement:
 
     async def _copy_snapshot(self, ctx: JobContext, *, site: int) -> None:
         snapshot = self._state.cluster.snapshot
-        if self._policy.snapshot_copy == "deep":
+        if ctx.policy.snapshot_copy == "deep":
             async with self._runtime.step(steps.SNAPSHOT_CLONE, ctx.op, site=site, n=len(snapshot)):
                 pass
         ctx.snapshot = snapshot
@@ -199,14 +232,14 @@ class Placement:
             await guard.__aexit__(None, None, None)
 
     async def _get_config(self, ctx: JobContext, *, site: int) -> None:
-        if ctx.config_known and self._policy.config_reads == "once":
+        if ctx.config_known and ctx.policy.config_reads == "once":
             return
         async with self._runtime.step(steps.PHASE3_CONFIG, ctx.op, site=site):
             ctx.config_known = True
 
     async def _decide_pool(self, ctx: JobContext) -> None:
         session = ctx.request.session_id
-        if self._policy.session_lock == "mutex":
+        if ctx.policy.session_lock == "mutex":
             async with self._runtime.step(steps.SESSION_RUNTIME, ctx.op, key=session):
                 decision = await self._pool_decision(ctx)
                 self._remember(ctx, decision)
@@ -221,15 +254,15 @@ class Placement:
 
     async def _pool_decision(self, ctx: JobContext) -> PoolDecision:
         """The costly part: find the pools of the language pair and take one."""
-        if self._policy.caches != "none":
+        if ctx.policy.caches != "none":
             async with self._runtime.step(steps.POOL_CACHE, ctx.op):
-                kept = self._pool_cache.get(self._pair(ctx), self._stamp(ctx))
+                kept = self._cache_of(ctx)[1].get(self._pair(ctx), self._stamp(ctx))
             if kept:
                 return PoolDecision(pool=kept, remembered=self._remembered(ctx), reused=True)
         async with self._runtime.step(steps.POOL_DECIDE, ctx.op):
             decision = self._decided(ctx)
-        if self._policy.caches != "none":
-            self._pool_cache.put(self._pair(ctx), decision.pool or "", self._stamp(ctx))
+        if ctx.policy.caches != "none":
+            self._cache_of(ctx)[1].put(self._pair(ctx), decision.pool or "", self._stamp(ctx))
         return decision
 
     def _decided(self, ctx: JobContext) -> PoolDecision:
@@ -249,7 +282,7 @@ class Placement:
             eligible=eligible,
             tenant_id=request.tenant_id or "",
             routing_key=request.tenant_id or request.session_id,
-            validated=self._policy.pool_affinity == "validated",
+            validated=ctx.policy.pool_affinity == "validated",
             is_live=lambda pool: snapshot.tally(pool).ready > 0,
         )
 
@@ -264,13 +297,17 @@ class Placement:
         ctx.pool = decision.pool
 
     async def _kept_choice(self, ctx: JobContext) -> str:
-        if self._policy.caches == "none":
+        if ctx.policy.caches == "none":
             return ""
         async with self._runtime.step(steps.NODE_CACHE, ctx.op):
-            return self._node_cache.get(self._pair(ctx), self._stamp(ctx))
+            return self._cache_of(ctx)[0].get(self._pair(ctx), self._stamp(ctx))
+
+    def _cache_of(self, ctx: JobContext) -> tuple[NodeChoiceCache, NodeChoiceCache]:
+        """The choices kept of nodes and of pools: each policy has its own."""
+        return self._caches if ctx.policy is self._state.policy else self._canary_caches
 
     def _stamp(self, ctx: JobContext) -> int:
-        if self._policy.caches == "ttl":
+        if ctx.policy.caches == "ttl":
             return self._runtime.now()
         return (ctx.snapshot or self._state.cluster.snapshot).version
 
@@ -278,15 +315,28 @@ class Placement:
         self, ctx: JobContext, step: Step, *, site: int, excluded: tuple[str, ...]
     ) -> Selection:
         assert ctx.snapshot is not None
-        if self._policy.capability_reads != "snapshot":
+        if ctx.policy.capability_reads != "snapshot":
             await self._read_capabilities(ctx)
-        if self._policy.selection == "index":
+        if ctx.policy.selection == "index":
             step = steps.SELECT_INDEX
         async with self._runtime.step(step, ctx.op, site=site, n=len(ctx.snapshot)):
+            asked = self._request(ctx, excluded)
             self._state.turn += 1
-            return select(
-                ctx.snapshot, self._request(ctx, excluded), self._state.rules,
+            chosen = select(
+                ctx.snapshot, asked, ctx.rules,
                 self._draw(ctx, site), turn=self._state.turn, reserved=self._state.given_to,
+            )  # fmt: skip
+        self._tell(ctx, asked, (chosen.node_id,) if chosen.node_id else ())
+        return chosen
+
+    def _tell(self, ctx: JobContext, asked: SelectionRequest, chosen: tuple[str, ...]) -> None:
+        """Show a choice to whoever wants to explain it later."""
+        if self.on_choice is not None and ctx.snapshot is not None:
+            self.on_choice(
+                Choice(
+                    at_ns=self._runtime.now(), request=ctx.request, asked=asked, rules=ctx.rules,
+                    snapshot=ctx.snapshot, chosen=chosen,
+                )
             )  # fmt: skip
 
     async def _read_capabilities(self, ctx: JobContext) -> None:
@@ -299,14 +349,14 @@ class Placement:
         await store.read_capabilities(
             ctx.op,
             members,
-            types=len(self._needed_types(ctx.request)),
-            pipelined=self._policy.capability_reads == "pipelined",
+            types=len(_types(ctx.request.features, ctx.rules.two_level)),
+            pipelined=ctx.policy.capability_reads == "pipelined",
         )
 
     def _request(self, ctx: JobContext, excluded: tuple[str, ...]) -> SelectionRequest:
         request, state = ctx.request, self._state
         pools: tuple[str, ...] = ()
-        if state.rules.two_level:
+        if ctx.rules.two_level:
             eligible = (
                 state.cluster.languages.eligible(*self._pair(ctx))
                 if state.settings.pools.flavour == "language"
@@ -316,18 +366,15 @@ class Placement:
         return SelectionRequest(
             source=request.source_language,
             target=request.target_language,
-            required=frozenset(self._needed_types(request)),
+            required=frozenset(_types(request.features, ctx.rules.two_level)),
             pools=pools,
             preferred_node=request.preferred_node or "",
             preferred_check="available" if ctx.op.phase == 2 else "full",
-            preferred_fallback=self._policy.preferred_fallback or ctx.op.phase == 1,
+            preferred_fallback=ctx.policy.preferred_fallback or ctx.op.phase == 1,
             excluded=excluded,
             tried=state.utterance_nodes.get((request.session_id, request.utterance), ()),
             now_ns=self._runtime.now(),
         )
-
-    def _needed_types(self, request: JobRequest) -> tuple[str, ...]:
-        return _types(request.features, self._state.rules.two_level)
 
     def _draw(self, ctx: JobContext, site: int) -> Draw:
         key = mix(ctx.draw_key, site)
@@ -335,6 +382,11 @@ class Placement:
 
     def _pair(self, ctx: JobContext) -> tuple[str, str]:
         return (ctx.request.source_language, ctx.request.target_language)
+
+
+def _choice_caches(policy: Policy) -> tuple[NodeChoiceCache, NodeChoiceCache]:
+    kept = (policy.caches, policy.cache_ttl_ms)
+    return NodeChoiceCache(*kept), NodeChoiceCache(*kept)
 
 
 @lru_cache(maxsize=256)

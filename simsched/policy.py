@@ -2,8 +2,9 @@
 The policy: every what-if of the report and of the reference, as one frozen value.
 
 Both worlds read the same `Policy`. A field chooses one of a few small strategies; nothing in the
-core asks for the *name* of a policy. Each field is `per cell` (one truth for all instances: how
-the store is laid out, whether slots are counted) or `per session` (what a canary may vary).
+core asks for the *name* of a policy. Each field is `per cell` (one truth for all sessions: how the
+store is laid out, whether slots are counted, what is done about a node) or `per session` (what a
+canary may vary).
 
 `W..`, `B..` and `P..` in the descriptions are the what-if switches, the faults and the proposals
 that the field stands for. Named policies are in `presets`.
@@ -111,7 +112,10 @@ class Policy:
         "keep a session's pool, with or without a look at its live nodes (W19)",
     )
     language_match: str = _choice(
-        "pairs", "exact_set pairs", "pools of exactly the language set, or an index by pair (B17)"
+        "pairs",
+        "exact_set pairs",
+        "pools of exactly the language set, or an index by pair (B17)",
+        cell=True,
     )
     degraded_selectable: bool = _switch(
         False, "offer degraded nodes that can never be reserved (B23)"
@@ -148,11 +152,12 @@ class Policy:
         "a job without a node is looked at again, or only expires (W13, B8)",
     )
     pending_ms: int = _number(10_000, "longest wait for a node")
-    pending_max: int = _number(10_000, "most jobs that wait on one instance")
+    pending_max: int = _number(10_000, "most jobs that wait on one instance", cell=True)
     node_loss: str = _choice(
         "event",
         "timeout event",
         "re-dispatch when a socket closes, or after the job timeout (W14, B9)",
+        cell=True,
     )
     ack_timeout_ms: int = _number(
         0, "re-dispatch a job not acknowledged for this long; 0: never (W14)"
@@ -214,6 +219,7 @@ class Policy:
         "claim",
         "binding session_owner claim",
         "what names a result's owner: the request binding (report), the session (code), the claim",
+        cell=True,
     )
     no_text_terminal: bool = _switch(True, "a result without text ends its job (B10)")
 
@@ -237,7 +243,10 @@ class Policy:
         "look at the group on every chunk (the report) or when a pause was exceeded (the code)",
     )
     tts_gate: str = _choice(
-        "correct", "reference correct", "whether playback is recognised while it runs"
+        "correct",
+        "reference correct",
+        "whether playback is recognised while it runs",
+        cell=True,
     )
     audio_clock: str = _choice(
         "exact",
@@ -280,6 +289,7 @@ class Policy:
         "cumulative",
         "added cumulative",
         "a node's cumulative rerun counts are added again, or taken as they are (B20)",
+        cell=True,
     )
 
     def __post_init__(self) -> None:
@@ -293,7 +303,7 @@ class Policy:
 FIELDS: Final = {f.name: f for f in fields(Policy)}
 
 PER_CELL: Final = tuple(name for name, f in FIELDS.items() if f.metadata["cell"])
-"""Fields that all instances of a cell must share; a canary may differ only in the others."""
+"""Fields that all sessions of a cell have in common; a canary may differ only in the others."""
 
 
 def check_value(name: str, value: object, where: str) -> None:

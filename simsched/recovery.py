@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from simsched import steps
+from simsched import births, steps
 from simsched.chance import key_of
 from simsched.delivery import Delivery
 from simsched.errors import StoreUnavailable
 from simsched.inbox import DispatchToNode
 from simsched.jobs import Job, JobStatus
 from simsched.messages import JobCancel
+from simsched.policy import Policy
 from simsched.state import PENDING_RETRY_NS, InstanceState, Session
 from simsched.telemetry import JobAssigned, Operation, OpKind, Outcome, SlotTaken
 from simsched.units import MS
@@ -54,6 +55,9 @@ class Recovery:
     def _background(self) -> Operation:
         self._rounds += 1
         return self._runtime.begin(OpKind.BACKGROUND, self._entity, self._rounds)
+
+    def _policy_of(self, job: Job) -> Policy:
+        return self._state.policy_of(job.request.session_id)
 
     # The queue of waiting jobs
 
@@ -186,8 +190,9 @@ class Recovery:
             del self._retrying[job.job_id]
 
     async def _try_others(self, job: Job, reason: str) -> None:
+        policy = self._policy_of(job)
         while not job.ended:
-            if job.failovers >= self._policy.failover_max:
+            if job.failovers >= policy.failover_max:
                 await self._dispatcher.refuse(job, reason)
                 return
             job.failovers += 1
@@ -202,7 +207,7 @@ class Recovery:
             elif verdict == "BOUND":
                 self._dispatcher.yield_to_other(job)
                 return
-            elif self._policy.pending == "queue":
+            elif policy.pending == "queue":
                 await self._line_up_again(job)
                 return
             else:
@@ -211,7 +216,7 @@ class Recovery:
     async def _place_again(self, job: Job) -> str:
         """Another node for the job; the reference holds the jobs lock over all of it (W18)."""
         op = self._background()
-        if self._policy.failover_lock == "across_store":
+        if self._policy_of(job).failover_lock == "across_store":
             async with self._runtime.step(steps.JOBS_WRITE_HELD, op):
                 verdict = await self._find_another(op, job)
         else:
@@ -229,8 +234,7 @@ class Recovery:
             ctx = self._dispatcher.context(op, job)
             try:
                 if self._policy.job_scheme == "claim":
-                    claim = await self._dispatcher.claims.claim(ctx, job, site=job.attempt + 1)
-                    verdict = claim.verdict
+                    verdict = await self._claim_another(ctx, job)
                 else:
                     verdict = await self._choose_again(ctx, job, excluded=(old_node,))
             except StoreUnavailable:
@@ -238,13 +242,21 @@ class Recovery:
                 verdict = "FULL"
         return verdict
 
+    async def _claim_another(self, ctx: JobContext, job: Job) -> str:
+        """A slot that was freed while the store said FULL found the job in no line: ask again."""
+        while True:
+            freed = self._state.slots_freed
+            claim = await self._dispatcher.claims.claim(ctx, job, site=job.attempt + 1)
+            if claim.verdict != "FULL" or freed == self._state.slots_freed:
+                return claim.verdict
+
     async def _line_up_again(self, job: Job) -> None:
         if self._state.pending.full:
             await self._dispatcher.refuse(job, "QUEUE_FULL")
             return
         job.move(JobStatus.PENDING)
         job.dispatched = False
-        job.deadline_ns = self._runtime.now() + self._policy.pending_ms * MS
+        job.deadline_ns = self._runtime.now() + self._policy_of(job).pending_ms * MS
         self._state.pending.push(job.request.pair, job)
         self.waits(job)
 
@@ -260,8 +272,11 @@ class Recovery:
             node = node if refusal == "OK" else ""
         if not node:
             return "FULL"
+        if reserves:
+            births.slot_counted(self._state, job.job_id, job.attempt + 1, node)
         if job.ended:
             if reserves:
+                self._dispatcher.slot_freed(job, node, job.attempt + 1)
                 await self._store.release(ctx.op, job.job_id, job.attempt + 1, node)
             return "ENDED"
         job.assign(node, job.attempt + 1, reserved=reserves)
@@ -286,12 +301,13 @@ class Recovery:
         now = self._runtime.now()
         if job.ended or not job.announced or job.job_id in self._retrying:
             return False
+        policy = self._policy_of(job)
         if not job.dispatched:
             # Who waits in line has a deadline of its own.
-            return not job.deadline_ns and now > job.created_ns + self._policy.pending_ms * MS
-        limit = self._policy.job_timeout_ms
-        if self._policy.ack_timeout_ms and not job.accepted_ns:
-            limit = min(limit, self._policy.ack_timeout_ms)
+            return not job.deadline_ns and now > job.created_ns + policy.pending_ms * MS
+        limit = policy.job_timeout_ms
+        if policy.ack_timeout_ms and not job.accepted_ns:
+            limit = min(limit, policy.ack_timeout_ms)
         return now - job.dispatched_ns > limit * MS
 
     async def _time_out(self, job: Job) -> None:

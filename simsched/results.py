@@ -22,6 +22,7 @@ from simsched.messages import (
     MissingResult,
     UiEventType,
 )
+from simsched.policy import Policy
 from simsched.state import DEDUP_WINDOW_NS, InstanceState
 from simsched.telemetry import (
     Operation,
@@ -98,7 +99,7 @@ class ResultHandler:
             why_not = self._refusal(job, result)
         if why_not:
             self._suppress(result, job, why_not)
-            if self._policy.stale_results == "drop":
+            if self._policy_of(result).stale_results == "drop":
                 return Outcome.REFUSED, False
             await self._answer(op, result, job)
             return Outcome.DONE, False
@@ -121,7 +122,7 @@ class ResultHandler:
             return Outcome.REFUSED, True
         await self._answer(op, result, job)
         no_text = result.extra is not None and result.extra.reason in NO_TEXT_REASONS
-        hidden = no_text and not self._policy.no_text_terminal
+        hidden = no_text and not self._policy_of(result).no_text_terminal
         status = JobStatus.COMPLETED_NO_TEXT if hidden else JobStatus.COMPLETED
         self._dispatcher.end(job, status)
         return Outcome.DONE, True
@@ -129,7 +130,7 @@ class ResultHandler:
     # Is it new, is it ours, is it current?
 
     def _seen_key(self, result: JobResult) -> tuple[str, str, int]:
-        attempt = result.attempt_id if self._policy.dedup == "attempt" else 0
+        attempt = result.attempt_id if self._policy_of(result).dedup == "attempt" else 0
         return (result.session_id, result.job_id, attempt)
 
     async def _is_new(self, op: Operation, result: JobResult) -> bool:
@@ -143,13 +144,13 @@ class ResultHandler:
                 del seen[oldest]
             if self._seen_key(result) in seen:
                 return False
-            if self._policy.dedup_recorded == "before":
+            if self._policy_of(result).dedup_recorded == "before":
                 self._note_seen(result)
             return True
 
     def _overtaken(self, result: JobResult) -> str:
         """Whether a repeat was accepted while the store was asked about this one."""
-        after = self._policy.dedup_recorded == "after"
+        after = self._policy_of(result).dedup_recorded == "after"
         return "duplicate" if after and self._seen_key(result) in self._state.seen_results else ""
 
     def _note_seen(self, result: JobResult) -> None:
@@ -225,9 +226,6 @@ class ResultHandler:
                 await self._count_down(op, job)
         except StoreUnavailable:
             self._runtime.telemetry.count("store_unavailable")
-        if job.reserved:
-            job.reserved = False
-            self._dispatcher.slot_freed(job, job.node_id, job.attempt)
         return True
 
     async def _complete(self, op: Operation, job: Job, status: str) -> bool:
@@ -253,14 +251,18 @@ class ResultHandler:
     async def _count_down(self, op: Operation, job: Job) -> None:
         """The reference's four calls; `fenced` takes off only what this job had been counted."""
         node, attempt = job.node_id, job.attempt
-        released = await self._store.release(op, job.job_id, attempt, node)
+        released = await self._dispatcher.uncount(op, job)
         if self._policy.slot_release == "counters" or (not released and job.accepted_ns):
             await self._store.dec_running(op, node)
         for site, move in enumerate(("finish", "release")):
             await self._store.move_fsm(op, move, job.job_id, node, attempt, site=10 + site)
 
     def _may_retry(self, job: Job) -> bool:
-        return self._policy.node_failure == "retry" and job.failovers < self._policy.failover_max
+        policy = self._state.policy_of(job.request.session_id)
+        return policy.node_failure == "retry" and job.failovers < policy.failover_max
+
+    def _policy_of(self, result: JobResult) -> Policy:
+        return self._state.policy_of(result.session_id)
 
     async def _failed(self, op: Operation, job: Job, result: JobResult) -> None:
         """A node could not do it: try another, or tell the client."""
@@ -306,7 +308,7 @@ class ResultHandler:
         owner = self._state.sessions.get(result.session_id)
         async with self._runtime.step(steps.RESULT_QUEUE, op):
             released = self._delivery.queue(owner, answer) if owner else []
-        if self._policy.session_reads == "each":
+        if self._policy_of(result).session_reads == "each":
             await self._session(op, site=2)
         self._delivery.send(released)
         if owner is not None:
@@ -323,7 +325,7 @@ class ResultHandler:
         groups, now_ms = self._state.groups, self._runtime.now_ms()
         text = result.text_asr or ""
         where = (result.session_id, result.trace_id, result.utterance_index, text)
-        if self._policy.group_updates == "merged":
+        if self._policy_of(result).group_updates == "merged":
             async with self._runtime.step(steps.ON_RESULT_MERGED, op):
                 placed = groups.on_result(*where, result.text_translated, None, now_ms)
             return placed.group_id, placed.part_index

@@ -8,7 +8,7 @@ background work, started by the world through the same handle as everything else
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from simsched.chance import key_of
@@ -47,6 +47,7 @@ from simsched.results import ResultHandler
 from simsched.room_desk import ROOM_MESSAGES, RoomDesk
 from simsched.session import ChunkReceived, CloseSession, PlaybackMoved, SessionActor
 from simsched.state import CoreSettings, InstanceState, Session
+from simsched.store_return import store_returned
 from simsched.telemetry import (
     Operation,
     OpKind,
@@ -125,7 +126,7 @@ class Scheduler:
             audio_format: what the client will send; the reference always says opus.
 
         """
-        runtime, policy = self.runtime, self._policy
+        runtime = self.runtime
         known = self.state.sessions.get(session_id)
         if known is not None and not known.closing:
             return SessionInitAck(session_id=session_id, trace_id=known.trace_id)
@@ -133,6 +134,7 @@ class Scheduler:
         name = session_id or runtime.chance.hex_id(
             "s-", 8, "session", runtime.instance_id, self._sessions_opened
         )
+        policy = self.state.policy_of(name)
         session = Session(
             name,
             key_of("session", name),
@@ -220,6 +222,10 @@ class Scheduler:
         )
         if not taken:
             self.runtime.telemetry.count("audio_chunks_refused")
+            error = Error(
+                code=ErrorCode.NODE_OVERLOADED, message="audio refused: the session is far behind"
+            )
+            self.runtime.links.to_client(session.session_id, error)
 
     def _utterance(
         self, session: Session, message: Utterance, patience_ns: int | None = None
@@ -253,12 +259,19 @@ class Scheduler:
         """Finish what was said, then forget the session; the reference drops it first (B11)."""
         assert session.actor is not None
         assert session.actor_task is not None
-        if self._policy.session_close == "drop":
+        if self.state.policy_of(session.session_id).session_close == "drop":
             self._forget_session(session)
         session.actor.post(CloseSession())
         await session.actor_task.join()
         session.closed = True
         self._forget_if_done(session)
+
+    def abandon_session(self, session_id: str) -> None:
+        """Forget a session whose actor has failed: nothing can be finished any more."""
+        session = self.state.sessions.get(session_id)
+        if session is not None:
+            session.closing = True
+            self._forget_session(session)
 
     def _forget_if_done(self, session: Session) -> None:
         """A closed session is forgotten with the last thing that it waited for."""
@@ -302,9 +315,22 @@ class Scheduler:
         else:
             self.nodes.receive(node_id, message)
 
+    async def node_returned(self, node_id: str, running: Sequence[tuple[str, int]]) -> None:
+        """A node that registered again says which attempts it still works on."""
+        await self.nodes.returned(node_id, running)
+
     async def node_disconnected(self, node_id: str) -> None:
         """A node's socket closed."""
         await self.nodes.disconnected(node_id)
+
+    # The store
+
+    async def store_returned(self) -> None:
+        """The store answers again and may have forgotten everything: say again what is here."""
+        op = self._control()
+        own = self._own if self._owns_sessions else None
+        await store_returned(self.state, op, nodes=self.nodes, recovery=self.recovery, own=own)
+        self.runtime.end(op)
 
     # Other instances
 

@@ -96,13 +96,15 @@ class SessionActor:
         self._delivery = delivery
         self._on_jobs = on_jobs
         self._runtime = state.runtime
-        self._policy = state.policy
+        self._policy = policy = state.policy_of(session.session_id)
         self._settings = state.settings.segmentation
         self._rules = cut_rules(self._settings)
-        self._reading = ClockReading(state.policy.buffer_clock)
+        self._reading = ClockReading(policy.buffer_clock)
         self._duration = (
-            estimated_duration_ns if state.policy.audio_clock == "estimate" else _exact_duration_ns
+            estimated_duration_ns if policy.audio_clock == "estimate" else _exact_duration_ns
         )
+        # The reference names every session's audio alike, whatever it is (domain 2.3 step 3).
+        self._tells_formats_apart = policy.audio_clock == "exact"
         self._inbox = state.runtime.mailbox()
         self._told_to_slow_down = False
         self._first_audio_ms: int | None = None
@@ -112,7 +114,7 @@ class SessionActor:
         self._measured = b""
         self._measured_ns = 0
         self.buffer = AudioBuffer()
-        self.segmenter = Segmenter(FinalizeError(state.policy.finalize_error))
+        self.segmenter = Segmenter(FinalizeError(policy.finalize_error))
         self._handlers: dict[type, Callable[..., Awaitable[None]]] = {
             ChunkReceived: self.handle_audio_chunk,
             SilenceTimedOut: self._silence_timed_out,
@@ -343,6 +345,9 @@ class SessionActor:
         session = self._session
         targets = self._state.rooms.targets(session.session_id, session.target_language)
         self._delivery.expect(session, index, tuple(targets))
+        audio_format = session.audio_format
+        if self._tells_formats_apart:
+            audio_format = actual_format(audio_format, audio)
         first_ms = self._first_audio_ms or 0
         if self._policy.first_chunk_stamp == "utterance":
             self._first_audio_ms = None
@@ -356,7 +361,7 @@ class SessionActor:
                 source_language=session.source_language,
                 target_language=language,
                 audio=audio,
-                audio_format=session.audio_format,
+                audio_format=audio_format,
                 audio_ms=audio_ms,
                 trace_id=session.trace_id,
                 tenant_id=session.tenant_id,

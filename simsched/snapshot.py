@@ -21,9 +21,9 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, insort
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 from immutables import Map
 
 from simsched.languages import Pair
@@ -46,8 +46,7 @@ NOBODY: Final = array("I")
 NOTHING: Final[Map[Any, Any]] = Map()
 
 
-@dataclass(frozen=True, slots=True)
-class PoolTally:
+class PoolTally(msgspec.Struct, frozen=True):
     """How many members of a pool there are, are online, are ready, offer a core type ready."""
 
     members: int = 0
@@ -76,8 +75,7 @@ class PoolTally:
 NO_POOL: Final = PoolTally()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterSnapshot:
+class ClusterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """
     One version of the cluster.
 
@@ -233,8 +231,9 @@ class _Edit:
         old_load, new_load = _load(old), _load(new)
         if old is not None and new is not None and _same_keys(old, new):
             if old_load != new_load:
-                for key in _keys(new):
-                    self._move(key, ordinal, old_load, new_load)
+                self._move_all(_keys(new), ordinal, old_load, new_load)
+            if _counts_alike(old, new):
+                return
         else:
             self._rekey(ordinal, old, new, old_load, new_load)
         old_share, new_share = _share(old), _share(new)
@@ -254,29 +253,37 @@ class _Edit:
     ) -> None:
         before = dict.fromkeys(_keys(old)) if old else {}
         after = dict.fromkeys(_keys(new)) if new else {}
-        for key in before:
-            if key not in after:
-                rest = _without(self.members[key], ordinal)
-                if rest:
-                    self.members[key] = rest
-                else:
-                    del self.members[key]
-                self._move(key, ordinal, old_load, None)
-        for key in after:
-            if key in before:
-                self._move(key, ordinal, old_load, new_load)
+        left = [key for key in before if key not in after]
+        joined = [key for key in after if key not in before]
+        for key in left:
+            rest = _without(self.members[key], ordinal)
+            if rest:
+                self.members[key] = rest
             else:
-                self.members[key] = _with(self.members.get(key, NOBODY), ordinal)
-                self._move(key, ordinal, None, new_load)
+                del self.members[key]
+        for key in joined:
+            self.members[key] = _with(self.members.get(key, NOBODY), ordinal)
+        self._move_all(left, ordinal, old_load, None)
+        self._move_all([key for key in after if key in before], ordinal, old_load, new_load)
+        self._move_all(joined, ordinal, None, new_load)
 
-    def _move(self, key: Key, ordinal: int, old_load: int | None, new_load: int | None) -> None:
+    def _move_all(
+        self, keys: Iterable[Key], ordinal: int, old_load: int | None, new_load: int | None
+    ) -> None:
+        """Keys of the same nodes share one queue, and go on sharing it: it is moved once."""
         if old_load == new_load:
             return
-        queue = _moved(self.queues.get(key, ()), ordinal, old_load, new_load)
-        if queue:
-            self.queues[key] = queue
-        else:
-            del self.queues[key]
+        queues = self.queues
+        moved: dict[int, Queue] = {}
+        for key in keys:
+            before = queues.get(key, ())
+            queue = moved.get(id(before))
+            if queue is None:
+                queue = moved[id(before)] = _moved(before, ordinal, old_load, new_load)
+            if queue:
+                queues[key] = queue
+            else:
+                del queues[key]
 
     def _count(self, pools: tuple[str, ...], share: tuple[int, ...], sign: int) -> None:
         for pool in pools:
@@ -313,6 +320,11 @@ def _keys(view: NodeView) -> Iterator[Key]:
 def _same_keys(old: NodeView, new: NodeView) -> bool:
     same_languages = old.languages is new.languages or old.pairs == new.pairs
     return same_languages and old.pools == new.pools
+
+
+def _counts_alike(old: NodeView, new: NodeView) -> bool:
+    """Whether two views, of the same pools, plainly add the same to their tallies."""
+    return old.health is new.health and old.ready is new.ready
 
 
 def _share(view: NodeView | None) -> tuple[int, ...]:

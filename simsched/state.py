@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from simsched.canary import Canary
 from simsched.cluster import Cluster
 from simsched.groups import GroupBook, Playback
 from simsched.jobs import JobBook, PendingQueue
@@ -49,6 +50,7 @@ class CoreSettings:
         node_scan_ns: how often nodes are looked at that have gone silent (domain 8.1).
         room_scan_ns: how often rooms are looked at in which nobody speaks (domain 1.3).
         remote_refresh_ns: how often the reference re-reads nodes of other instances; 0: at once.
+        canary: the other policy that a share of the sessions runs; None: all run the same.
 
     """
 
@@ -62,6 +64,7 @@ class CoreSettings:
     node_scan_ns: int = 30 * SECOND
     room_scan_ns: int = MINUTE
     remote_refresh_ns: int = 2 * SECOND
+    canary: Canary | None = None
 
 
 class Session:
@@ -119,16 +122,11 @@ class InstanceState:
         self.settings = settings
         self.store = CellStore(runtime.store, runtime.instance_id, settings.cell)
         self.cluster = Cluster(settings.pools, settings.health, policy.language_match)
-        self.rules = SelectionRules(
-            two_level=settings.pools.two_level and policy.selection == "scan",
-            indexed=policy.selection == "index",
-            balance=policy.balance,
-            language_match=policy.language_match,
-            degraded_selectable=policy.degraded_selectable,
-            heed_unavailable=policy.heed_unavailable,
-            sample_size=settings.pools.random_sample_size,
-            affinity=settings.pools.enable_session_affinity,
-        )
+        self.rules = _rules(policy, settings)
+        self._canary = settings.canary
+        self._canary_rules = self.rules
+        if self._canary is not None:
+            self._canary_rules = _rules(self._canary.policy, settings)
         self.sessions: dict[str, Session] = {}
         self.book = JobBook()
         self.pending = PendingQueue(policy.pending_max)
@@ -143,6 +141,16 @@ class InstanceState:
         self.turn = 0
         self.draining = False
 
+    def policy_of(self, session_id: str) -> Policy:
+        """The policy of a session, for every field that is per session."""
+        canary = self._canary
+        return self.policy if canary is None or not canary.takes(session_id) else canary.policy
+
+    def rules_of(self, session_id: str) -> SelectionRules:
+        """How a node is chosen for a session."""
+        canary = self._canary
+        return self.rules if canary is None or not canary.takes(session_id) else self._canary_rules
+
     def _room_code(self, attempt: int) -> int:
         return self.runtime.chance.below(
             CODE_COUNT, "room", self.runtime.instance_id, len(self.rooms), attempt
@@ -155,3 +163,17 @@ class InstanceState:
     def given_to(self, node_id: str) -> int:
         """Jobs of this instance that a node holds, for the least reserved node (W11)."""
         return len(self.node_jobs.get(node_id, ()))
+
+
+def _rules(policy: Policy, settings: CoreSettings) -> SelectionRules:
+    pools = settings.pools
+    return SelectionRules(
+        two_level=pools.two_level and policy.selection == "scan",
+        indexed=policy.selection == "index",
+        balance=policy.balance,
+        language_match=policy.language_match,
+        degraded_selectable=policy.degraded_selectable,
+        heed_unavailable=policy.heed_unavailable,
+        sample_size=pools.random_sample_size,
+        affinity=pools.enable_session_affinity,
+    )

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from simsched import steps
 from simsched.ports import Reply, Store
 from simsched.steps import Step
@@ -51,8 +53,7 @@ class Binding:
         return Binding(job_id, node_id, owner, dispatched == "1")
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """The answer to a claim: CLAIMED, BOUND or FULL; ENDED if the job no longer wants it."""
 
     verdict: str
@@ -289,6 +290,15 @@ class CellStore:
             steps.RENEW, op, "renew", [self._leases(node)], [lease_ms, *members]
         )
         return [_text(member) for member in _items(reply)]
+
+    async def hold_leases(
+        self, op: Operation, node: str, lease_ms: int, members: Sequence[str]
+    ) -> None:
+        """Take leases of a node that a store which came back empty has forgotten; keeps others."""
+        seconds, micros = _items(await self._store.command(steps.RENEW, op, "TIME", site=1))
+        expiry = int(_text(seconds)) * 1_000_000 + int(_text(micros)) + lease_ms * 1_000
+        pairs = [word for member in members for word in (expiry, member)]
+        await self._store.command(steps.RENEW, op, "ZADD", self._leases(node), "NX", *pairs, site=2)
 
     async def node_gone(self, op: Operation, node: str) -> list[str]:
         """Drop all leases of a node; returns the members 'job:attempt' that it held."""

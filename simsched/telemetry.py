@@ -164,6 +164,14 @@ class JobDispatched(Event, tag="job_dispatched"):
     attempt: int
 
 
+class JobAccepted(Event, tag="job_accepted"):
+    """The node said that it has the assignment."""
+
+    job: str
+    node: str
+    attempt: int
+
+
 class JobEnded(Event, tag="job_ended"):
     """A job reached a terminal state: `status` is completed, failed or cancelled."""
 
@@ -286,8 +294,8 @@ class RequestLock(Event, tag="request_lock"):
 
 AnyEvent = (
     SessionOpened | SessionClosed | UtteranceCut | UtteranceEmpty | JobCreated | JobRepeated
-    | JobRefused | JobQueued | JobAssigned | JobDispatched | JobEnded | ResultReceived
-    | ResultAccepted | ResultSuppressed | Delivered | SlotTaken | SlotFreed | SlotsForgotten
-    | NodeRegistered | NodeOffline | NodeRunning | RequestLock
+    | JobRefused | JobQueued | JobAssigned | JobDispatched | JobAccepted | JobEnded
+    | ResultReceived | ResultAccepted | ResultSuppressed | Delivered | SlotTaken | SlotFreed
+    | SlotsForgotten | NodeRegistered | NodeOffline | NodeRunning | RequestLock
 )  # fmt: skip
 """Every event, for decoding a recording: `msgspec.json.Decoder(AnyEvent)`."""

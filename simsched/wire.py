@@ -156,7 +156,7 @@ _AUDIO_FIELDS: Final = {
 }
 # Blank is how forms say "none".
 _BLANK_IS_NONE: Final = {
-    "session_init": ("tenant_id", "lang_a", "lang_b"),
+    "session_init": ("tenant_id", "lang_a", "lang_b", "resume_session_id"),
     "utterance": ("lang_a", "lang_b"),
     "room_create": ("preferred_lang",),
     "room_join": ("preferred_lang",),

@@ -32,7 +32,14 @@ from simsched.messages.values import (
 
 
 class SessionInit(Message, kw_only=True, frozen=True):
-    """Open a session. `src_lang` may be "auto"; `mode` is one_way or two_way_auto."""
+    """
+    Open a session. `src_lang` may be "auto"; `mode` is one_way or two_way_auto.
+
+    Ours, unknown to the reference's clients: `accept_binary_frame` asks for binary audio frames,
+    `token` says who the client is, `accept_resume` asks for a key with which a later
+    `session_init` goes on with the session after a lost socket (`resume_session_id` and
+    `resume_token`).
+    """
 
     client_version: str
     platform: str
@@ -49,6 +56,11 @@ class SessionInit(Message, kw_only=True, frozen=True):
     enable_streaming_asr: bool | None = None
     partial_update_interval_ms: Count | None = None
     trace_id: TraceId | None = None
+    accept_binary_frame: bool | None = None
+    accept_resume: bool | None = None
+    token: str | None = None
+    resume_session_id: Id | None = None
+    resume_token: str | None = None
 
 
 class AudioChunk(Message, kw_only=True, frozen=True):
@@ -177,7 +189,7 @@ class WebrtcIce(Message, kw_only=True, frozen=True):
 
 
 class SessionInitAck(Message, kw_only=True, frozen=True):
-    """The session is open under `session_id`."""
+    """The session is open under `session_id`; `resume_token` only for who accepts it."""
 
     session_id: str
     trace_id: str
@@ -189,6 +201,7 @@ class SessionInitAck(Message, kw_only=True, frozen=True):
     negotiated_audio_format: str = sent("opus")
     negotiated_sample_rate: Count = sent(16_000)
     negotiated_channel_count: Count = sent(1)
+    resume_token: str | None = None
 
 
 class ServerHeartbeat(Message, kw_only=True, frozen=True):

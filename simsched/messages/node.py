@@ -25,6 +25,7 @@ from simsched.messages.values import (
     ProcessingMetrics,
     RerunMetrics,
     ResourceUsage,
+    RunningJob,
     SegmentsMeta,
     TraceId,
     sent,
@@ -34,7 +35,12 @@ from simsched.messages.values import (
 
 
 class NodeRegister(Message, kw_only=True, frozen=True):
-    """A node offers its services; without `node_id` the scheduler names it."""
+    """
+    A node offers its services; without `node_id` the scheduler names it.
+
+    `slots` is how many jobs it runs at once, `running` what it still works on, `token` who it is;
+    the reference's nodes say none of these.
+    """
 
     version: str
     platform: str
@@ -48,6 +54,9 @@ class NodeRegister(Message, kw_only=True, frozen=True):
     features_supported: Features = sent(Features())
     advanced_features: tuple[str, ...] | None = None
     language_capabilities: LanguageCapabilities | None = None
+    slots: Count | None = None
+    running: tuple[RunningJob, ...] | None = None
+    token: str | None = None
 
 
 class NodeHeartbeat(Message, kw_only=True, frozen=True):

@@ -93,6 +93,13 @@ class Hardware(Value, kw_only=True, frozen=True):
     gpus: tuple[Gpu, ...] | None = None
 
 
+class RunningJob(Value, kw_only=True, frozen=True):
+    """An attempt that a node works on while it registers: only its connection broke."""
+
+    job_id: Id
+    attempt_id: Attempt
+
+
 class InstalledModel(Value, kw_only=True, frozen=True):
     """One model on a node."""
 

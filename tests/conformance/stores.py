@@ -6,16 +6,28 @@ argument. Native expiry is left to each; a comparison ignores keys that the key 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import time
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import cache
 from importlib.resources import files
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol, cast
 
 import fakeredis
 import redis
 
+from simsched import steps
+from simsched.errors import StoreUnavailable
+from simsched.live.fake_server import FakeServer
+from simsched.live.redis_connection import RedisConnection, ReplyError
+from simsched.live.runtime import new_event_loop
+from simsched.live.sinks import NullSink
+from simsched.live.store import RedisStore
 from simsched.models.keyspace import LuaKeySpace, ScriptError, script_body
 from simsched.ports import Reply
+from simsched.telemetry import Operation, OpKind
 
 FIXED_TIME_PRELUDE = """
 local now_us
@@ -126,6 +138,62 @@ class ServerStore:
 
     def clear(self) -> None:
         self.client.execute_command("FLUSHALL")
+
+
+class LiveStore(ServerStore):
+    """A server behind the live world's own store; its state is read by a client beside it."""
+
+    def __init__(self, url: str, client: redis.Redis, *, protocol: int = 2) -> None:
+        super().__init__(client)
+        self._runner = asyncio.Runner(loop_factory=new_event_loop)
+        self._connection = self._runner.run(
+            RedisConnection.open(url, protocol=protocol, timeout_s=20.0)
+        )
+        self._store = RedisStore(
+            self._connection, NullSink(), time.monotonic_ns, prelude=FIXED_TIME_PRELUDE
+        )
+        self._op = Operation(OpKind.CONTROL, 1, 1, "", 0)
+
+    def command(self, now_us: int, *words: str | int) -> Reply | str:
+        return self._answer(self._store.command(steps.JOB_KEY, self._op, *words))
+
+    def script(
+        self, now_us: int, name: str, keys: Sequence[str], args: Sequence[str | int]
+    ) -> Reply | str:
+        return self._answer(self._store.script(steps.CLAIM, self._op, name, keys, [*args, now_us]))
+
+    def _answer(self, asked: Coroutine[Any, Any, Reply]) -> Reply | str:
+        try:
+            return self._runner.run(asked)
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, ReplyError):
+                return _failure(error.__cause__)
+            raise
+
+    def close(self) -> None:
+        self._runner.run(self._connection.close())
+        self._runner.close()
+        self.client.close()
+
+
+@contextmanager
+def live_store(unix_socket: str, protocol: int) -> Iterator[LiveStore]:
+    """The live store on the server at this socket."""
+    client = redis.Redis(unix_socket_path=unix_socket, protocol=2)
+    with closing(LiveStore(f"unix://{unix_socket}", client, protocol=protocol)) as store:
+        yield store
+
+
+@contextmanager
+def live_fake_store() -> Iterator[LiveStore]:
+    """The live store on fakeredis behind a socket, its last fallback."""
+    with TemporaryDirectory(prefix="simsched-") as folder:
+        server = FakeServer(f"{folder}/s")
+        try:
+            with closing(LiveStore(f"unix://{folder}/s", server.client())) as store:
+                yield store
+        finally:
+            server.stop()
 
 
 def fake_store(protocol: int = 2) -> ServerStore:

@@ -24,6 +24,8 @@ from tests.conformance.stores import (
     ServerStore,
     SimulatedStore,
     fake_store,
+    live_fake_store,
+    live_store,
     prelude,
     real_store,
     script_names,
@@ -234,6 +236,21 @@ def test_scripts_agree_with_a_real_server(server: str, protocol: int) -> None:
         check_scripts(store)
     finally:
         store.client.close()
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_scripts_agree_through_the_live_store(server: str, protocol: int) -> None:
+    """The same words through the live world's own connection: the same answers and state."""
+    with live_store(server, protocol) as store:
+        check_scripts(store)
+
+
+def test_scripts_agree_through_the_live_store_with_fakeredis() -> None:
+    """What an instance without a server falls back to does the same."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with live_fake_store() as store:
+            check_scripts(store)
 
 
 def test_a_script_at_the_servers_own_time_uses_the_real_prelude(server: str) -> None:

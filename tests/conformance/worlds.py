@@ -14,7 +14,7 @@ from simsched.models.tasks import Cancelled, Kernel, Ties
 from simsched.ports import Runtime
 from simsched.steps import CATALOGUE
 from simsched.telemetry import Event, Operation, OpKind
-from tests.conformance.asyncio_runtime import AsyncioRuntime
+from tests.conformance.asyncio_runtime import JumpingRuntime
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ class SimWorld:
 
 class AsyncioWorld:
     def __init__(self) -> None:
-        self._runtime = AsyncioRuntime()
+        self._runtime = JumpingRuntime()
         self.runtime: Runtime = self._runtime
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:

@@ -33,7 +33,7 @@ from simsched.messages import (
 from simsched.models.charges import FixedCharge
 from simsched.models.keyspace import LuaKeySpace
 from simsched.models.record import OperationRecorder, StepRecorder
-from simsched.models.runtime import EPOCH_MS, SimChance, SimRuntime
+from simsched.models.runtime import EPOCH_MS, SimRuntime
 from simsched.models.tasks import Kernel
 from simsched.models.workers import CAPABILITIES, SERVICES, WorkerSpec
 from simsched.pools import PoolConfig
@@ -44,7 +44,7 @@ from simsched.state import CoreSettings, Session
 from simsched.steps import CATALOGUE, Step
 from simsched.telemetry import Event, Operation
 from simsched.units import MS, SECOND
-from tests.conformance.asyncio_runtime import AsyncioRuntime
+from tests.conformance.asyncio_runtime import SeededRuntime
 
 Calls = Callable[..., Awaitable[Reply]]
 
@@ -212,12 +212,8 @@ class Core:
 
     def _runtime(self, number: int) -> Any:
         if self._kernel is None:
-            live = AsyncioRuntime()
-            if number:
-                live.close()
-                live._loop = self._runtimes[0]._loop
-            live.instance_id = f"i-{number}"
-            live.chance = SimChance(1)
+            loop = self._runtimes[0].jumping if number else None
+            live = SeededRuntime(f"i-{number}", loop)
             live.now_ms = lambda: EPOCH_MS + live.now() // MS  # type: ignore[method-assign]
             return live
         operations = OperationRecorder()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from simsched.invariants import Checker, CheckSettings
 from simsched.messages import Error, UiEvent
 from simsched.presets import PROPOSALS
-from simsched.telemetry import JobCreated, JobRepeated, RequestLock
+from simsched.telemetry import JobCreated, JobRepeated, RequestLock, SlotFreed, SlotTaken
 from simsched.telemetry import OpKind as Op
 from tests.core.harness import MS, Core, StepNote
 
@@ -267,6 +268,109 @@ def test_a_repeated_request_gets_its_first_job_for_as_long_as_it_is_bound() -> N
         core.play(scenario)
         assert len(core.assigned()) == 1, policy
         assert len({event.job for event in core.notes.of(JobRepeated)}) == 1
+
+
+def broken(core: Core) -> dict[str, int]:
+    """What the checker finds in everything that was noted."""
+    checker = Checker(CheckSettings())
+    for event in core.notes.events:
+        checker.observe(event)
+    checker.finish(core.now_ms() * MS)
+    return {name: count for name, count in checker.counts.items() if count}
+
+
+@pytest.mark.parametrize("scheme", ["published", "shipped", "published,request_guard=set_nx"])
+def test_a_counted_slot_is_taken_and_freed_once(scheme: str) -> None:
+    """Every reservation is told, before its assignment leaves, and every giving back."""
+    core = Core(scheme, shared=True)
+    core.node("n1", slots=2)
+
+    async def scenario(core: Core) -> None:
+        core.open()
+        await core.settle()
+        for index in range(2):
+            core.utter(index)
+        await core.at(1_000)
+        for node, job in core.assigned():
+            core.answer(job, node)
+        await core.at(3_000)
+
+    core.play(scenario)
+    taken, freed = core.notes.of(SlotTaken), core.notes.of(SlotFreed)
+    assert [(e.job, e.attempt, e.node) for e in taken] == [
+        (job.job_id, job.attempt_id, node) for node, job in core.assigned()
+    ]  # fmt: skip
+    assert [e.job for e in freed] == [e.job for e in taken]
+    assert {(e.live, e.slots, e.expires_ns) for e in taken} == {(0, 0, 0)}
+    assert broken(core) == {}
+
+
+@pytest.mark.parametrize(("how", "found"), [("resets", {"I2": 1}), ("keeps", {})])
+def test_a_heartbeat_that_forgets_reservations_lets_too_many_in(
+    how: str, found: dict[str, int]
+) -> None:
+    """Reserved, not yet begun, and a heartbeat says that nothing runs: one too many (B4)."""
+    core = Core(f"published,heartbeat_reserved={how}", shared=True)
+    core.node("n1", slots=1)
+
+    async def scenario(core: Core) -> None:
+        core.open()
+        await core.settle()
+        core.utter(0)
+        await core.settle()
+        core.beat("n1", running=0)
+        await core.settle()
+        core.utter(1)
+        await core.at(1_000)
+        for node, job in core.assigned():
+            core.answer(job, node)
+        await core.at(3_000)
+
+    core.play(scenario)
+    assert broken(core) == found
+
+
+@pytest.mark.parametrize(("ends_s", "found"), [(100, {"I5": 1}), (50, {})])
+def test_a_reservation_that_lapses_is_never_given_back(ends_s: int, found: dict[str, int]) -> None:
+    """A job that outlives its reservation leaves the counter one too high for good (B21)."""
+    core = Core(
+        "published,heartbeat_reserved=keeps,slot_release=fenced,job_timeout_ms=200000", shared=True
+    )
+    core.node("n1", slots=2)
+
+    async def scenario(core: Core) -> None:
+        core.open()
+        await core.settle()
+        core.utter(0)
+        for moment in range(15, ends_s, 15):
+            await core.at(moment * 1_000)
+            core.beat("n1", running=1)
+        await core.at(ends_s * 1_000)
+        node, job = core.assigned()[0]
+        core.answer(job, node)
+        await core.settle(3_000)
+
+    core.play(scenario)
+    assert {name: n for name, n in broken(core).items() if name == "I5"} == found
+
+
+def test_a_release_without_an_answer_leaves_the_slot_counted() -> None:
+    """The store is away when the job ends: the counter holds it until a heartbeat (I5)."""
+    core = Core("published", shared=True)
+    core.node("n1", slots=2)
+
+    async def scenario(core: Core) -> None:
+        core.open()
+        await core.settle()
+        core.utter(0)
+        await core.at(1_000)
+        core.stores[0].down = lambda step: step.name == "redis.release"
+        node, job = core.assigned()[0]
+        core.answer(job, node)
+        await core.at(5_000)
+
+    core.play(scenario)
+    assert broken(core) == {"I5": 1}
 
 
 def test_a_step_note_names_its_operation() -> None:

@@ -102,6 +102,16 @@ def silence(reason: str, gap_ms: int, *, first_ms: int = 0, late_ms: int = 0) ->
     )
 
 
+COUNTED = [
+    MADE,
+    fact(t.JobCreated, job="k", request="k", utterance=1),
+    fact(t.JobCreated, job="l", request="l", utterance=2),
+    fact(t.SlotTaken, live=0),
+    fact(t.SlotTaken, job="k", live=0),
+]
+"""Three jobs, and the two slots of their node are taken as far as a counter knows."""
+
+
 BROKEN: dict[str, tuple[str, list[t.Event], int]] = {
     "a second job while the first lives": (
         "I1", [MADE, fact(t.JobCreated, job="k", request="q")], 0,
@@ -110,6 +120,9 @@ BROKEN: dict[str, tuple[str, list[t.Event], int]] = {
         "I1", [MADE, ENDED, fact(t.JobCreated, job="k", request="q", instance="b")], 0,
     ),
     "the store counts too many": ("I2", [fact(t.SlotTaken, live=3), fact(t.SlotFreed)], 0),
+    "a counter forgot who still runs": (
+        "I2", [*COUNTED, fact(t.SlotsForgotten), fact(t.SlotTaken, job="l", live=0)], 0,
+    ),
     "a node runs too many": ("I2", [fact(t.NodeRunning, running=3)], 0),
     "slots are known from registration": (
         "I2", [fact(t.NodeRegistered), fact(t.NodeRunning, running=3, slots=0)], 0,
@@ -139,6 +152,9 @@ BROKEN: dict[str, tuple[str, list[t.Event], int]] = {
                fact(t.ResultSuppressed, attempt=2, reason="terminal")], 0,
     ),
     "a slot is never freed": ("I5", [MADE, fact(t.SlotTaken), ENDED, ANSWERED], LATER),
+    "a heartbeat forgets a leak": (
+        "I5", [MADE, fact(t.SlotTaken), ENDED, ANSWERED, fact(t.SlotsForgotten, 2 * SECOND)], LATER,
+    ),
     "an answer overtakes": (
         "I6", [CUT, fact(t.UtteranceCut, utterance=1), fact(t.Delivered, utterance=1), ANSWERED], 0,
     ),
@@ -194,6 +210,13 @@ HONEST: dict[str, tuple[str, list[t.Event], int]] = {
         "I1", [MADE, FAILED, fact(t.JobCreated, 91 * SECOND, job="k")], 91 * SECOND,
     ),
     "a node is full": ("I2", [fact(t.SlotTaken, live=2), fact(t.NodeRunning, running=2)], 0),
+    "who was forgotten gave its slot back": (
+        "I2", [*COUNTED, fact(t.SlotsForgotten), fact(t.SlotFreed, job="k"),
+               fact(t.SlotTaken, job="l", live=0)], 0,
+    ),
+    "a lease ran out before the next was given": (
+        "I2", [*COUNTED, fact(t.SlotTaken, job="l", expires_ns=SECOND)], 0,
+    ),
     "each listener gets its answer": (
         "I3", [CUT, MADE, fact(t.Delivered, target="x"), fact(t.Delivered, target="y"), ENDED],
         LATER,
@@ -221,6 +244,10 @@ HONEST: dict[str, tuple[str, list[t.Event], int]] = {
     ),
     "a slot goes with its node": (
         "I5", [MADE, fact(t.SlotTaken), fact(t.NodeOffline), ENDED, ANSWERED], LATER,
+    ),
+    "a slot is taken before its job is announced": (
+        "I5", [fact(t.SlotTaken), fact(t.SlotsForgotten, 2 * SECOND),
+               fact(t.JobCreated, 3 * SECOND)], 5 * SECOND,
     ),
     "a running job holds its slot": ("I5", [MADE, fact(t.SlotTaken)], 5 * SECOND),
     "an answer follows a gap": (
@@ -370,7 +397,7 @@ def utterance(
         at = {"job": job, "node": node, "attempt": attempt}
         result = {"job": job, "session": session, "attempt": attempt}
         taken = [
-            fact(t.SlotTaken, at_ns, **at),
+            fact(t.SlotTaken, at_ns, **at, slots=1_000),
             fact(t.JobAssigned, at_ns, **at),
             fact(t.JobDispatched, at_ns, **at, session=session),
             fact(t.NodeRunning, at_ns, **at),

@@ -373,3 +373,37 @@ def test_an_answer_without_text_ends_its_job_or_haunts_it(terminal: bool, runs: 
     assert len(core.cancelled()) == runs - 1
     assert len(core.notes.of(JobEnded)) == 1
     assert core.story().count("MissingResult") == 1
+
+
+def test_a_slot_freed_while_a_failed_job_is_told_full_is_not_overlooked() -> None:
+    """FULL for the next try on its way back, the other node freed meanwhile: it is asked again."""
+    core = Core("safe,pending_ms=10000")
+    core.node("n1")
+    core.node("n2")
+
+    async def scenario(core: Core) -> None:
+        core.open()
+        core.open("s-2")
+        await core.settle()
+        core.utter(0)
+        core.utter(0, "s-2")
+        await core.settle(10)
+        (failed_on, failed), (other, held) = core.assigned()
+        core.stores[0].delay_ns = lambda step: 20 * MS if step.name == "redis.claim" else 0
+        state = core.schedulers[0].state
+        core.fail(failed, failed_on, "PROCESSING_ERROR")
+        # The store is asked although the node looks full, as after a heartbeat of its own.
+        state.cluster.observe_load(other, live=0)
+        await core.settle(30)
+        core.answer(held, other)
+        await core.settle(200)
+        assert len(core.assigned()) == 3
+        node, again = core.assigned()[-1]
+        assert (node, again.attempt_id) == (other, 2)
+        core.answer(again, node)
+        core.close()
+        core.close("s-2")
+        await core.settle(300)
+
+    core.play(scenario)
+    assert left_over(core.schedulers[0]) == {}

@@ -17,7 +17,7 @@ from simsched.messages import (
     WebrtcIce,
     WebrtcOffer,
 )
-from tests.core.harness import Core
+from tests.core.harness import Core, left_over
 
 
 async def room_of(core: Core, *languages: str) -> str:
@@ -147,3 +147,53 @@ def test_who_closes_the_session_leaves_the_room() -> None:
 
     core.play(scenario)
     assert [m.session_id for m in core.told(RoomMembers, "s-1")[-1].members] == ["s-1"]
+
+
+def test_a_room_is_served_by_nodes_of_other_instances() -> None:
+    """Each language is one job, whosever node runs it; answers find the members of the room."""
+    core = Core(instances=2)
+    core.node("n1", slots=1, languages=("en", "zh"))
+    core.node("n2", home=1, slots=1, languages=("de", "en"))
+    core.node("n3", home=1, slots=1, languages=("en", "fr"))
+
+    async def scenario(core: Core) -> None:
+        await room_of(core, "zh", "de", "zh", "fr")
+        core.chunk("s-0", final=True)
+        await core.settle(300)
+        for node, job in sorted(core.assigned(), key=lambda entry: entry[0], reverse=True):
+            core.answer(job, node, job.tgt_lang)
+            await core.settle()
+        for number in range(5):
+            core.close(f"s-{number}")
+        await core.settle(300)
+
+    core.play(scenario)
+    assert sorted((node, job.tgt_lang) for node, job in core.assigned()) == [
+        ("n1", "zh"), ("n2", "de"), ("n3", "fr"),
+    ]  # fmt: skip
+    heard = {
+        s: [r.text_translated for r in core.told(TranslationResult, s)]
+        for s in ("s-0", "s-1", "s-2", "s-3", "s-4")
+    }
+    assert heard == {"s-0": [], "s-1": ["zh"], "s-2": ["de"], "s-3": ["zh"], "s-4": ["fr"]}
+    assert [left_over(scheduler) for scheduler in core.schedulers] == [{}, {}]
+
+
+def test_a_room_of_another_instance_is_not_found() -> None:
+    """Rooms live on one instance: who asks elsewhere is told so (decision 11), nobody is lost."""
+    core = Core(instances=2)
+    core.node("n1")
+
+    async def scenario(core: Core) -> None:
+        code = await room_of(core)
+        core.open("s-far", home=1)
+        await core.settle()
+        core.tell(RoomJoin(room_code=code, preferred_lang="zh"), "s-far", home=1)
+        core.chunk("s-0", final=True)
+        await core.settle(300)
+        core.answer(core.assigned()[0][1], "n1")
+        await core.settle()
+
+    core.play(scenario)
+    assert [str(error.code) for error in core.told(RoomError, "s-far")] == ["ROOM_NOT_FOUND"]
+    assert [s for _, s, m in core.heard if isinstance(m, TranslationResult)] == ["s-0"]

@@ -19,7 +19,8 @@ from simsched.messages import (
     TranslationResult,
 )
 from simsched.messages import SessionInit as Hello
-from tests.core.harness import Core, left_over
+from simsched.telemetry import SessionClosed, SessionOpened
+from tests.core.harness import CHUNK, Core, left_over
 
 
 def test_a_heartbeat_is_answered_and_a_strangers_is_not_welcome() -> None:
@@ -195,3 +196,40 @@ def test_after_the_last_goodbye_nothing_is_left(policy: str) -> None:
     core.play(scenario)
     for scheduler in core.schedulers:
         assert left_over(scheduler) == {}
+
+
+@pytest.mark.parametrize("returns", [True, False])
+@pytest.mark.parametrize("policy", ["safe", "published"])
+def test_a_client_that_hangs_up_mid_utterance_leaks_nothing(policy: str, returns: bool) -> None:
+    """Its words reach nobody; it comes back to the same utterance, or its session is closed."""
+    core = Core(policy, instances=2)
+    core.node("n1", slots=4)
+
+    async def scenario(core: Core) -> None:
+        session = core.open()
+        await core.settle()
+        links = core.schedulers[0].runtime.links
+        reaches = links.to_client
+        for _ in range(3):
+            core.chunk()
+            await core.settle(100)
+        links.to_client = lambda *_: False  # type: ignore[method-assign]
+        await core.settle(500)
+        if returns:
+            links.to_client = reaches  # type: ignore[method-assign]
+            assert core.open() is session
+            core.chunk(final=True)
+            await core.settle(1_000)
+        core.close()
+        await core.settle(1_000)
+        for node, job in core.assigned():
+            core.answer(job, node, str(len(job.audio)))
+        await core.settle(15_000)
+
+    core.play(scenario)
+    assert [len(job.audio) for _, job in core.assigned()] == [len(CHUNK) * (4 if returns else 3)]
+    assert len(core.told(TranslationResult)) == int(returns)
+    assert len(core.notes.of(SessionOpened)) == len(core.notes.of(SessionClosed)) == 1
+    left = [left_over(scheduler) for scheduler in core.schedulers]
+    kept = {"jobs": 1} if policy == "published" else {}  # it forgets no job (B14)
+    assert left == [kept, {}]

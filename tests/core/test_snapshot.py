@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from simsched.languages import LanguageCapabilities
 from simsched.nodes import Health, NodeView
@@ -57,7 +56,7 @@ def test_after_any_history_it_equals_the_one_built_from_scratch(
     """Updates and removals leave exactly the index that the remaining views give."""
     snapshot, truth = apply(history)
     rebuilt = ClusterSnapshot.of(reversed(truth.values()), version=snapshot.version)
-    assert replace(rebuilt, version=snapshot.version) == snapshot
+    assert structs.replace(rebuilt, version=snapshot.version) == snapshot
     assert list(snapshot.nodes()) == [truth[ordinal] for ordinal in sorted(truth)]
 
 
@@ -144,3 +143,18 @@ def test_a_change_of_health_alone_changes_the_tally() -> None:
     gone = snapshot.with_node(msgspec.structs.replace(node, health=Health.OFFLINE))
     assert gone.tally("p") == PoolTally(1)
     assert gone.members("p") == ("a",)
+
+
+def test_keys_of_the_same_nodes_share_one_queue() -> None:
+    """Equal nodes serve many language pairs: a change of load is worked out once for all."""
+    languages = LanguageCapabilities(asr=("zh", "en", "ja"), semantic=("zh", "en", "ja"))
+    nodes = [
+        NodeView(node_id=f"n{k}", ordinal=k, health=Health.READY, languages=languages)
+        for k in range(3)
+    ]
+    snapshot = ClusterSnapshot.of(nodes)
+    for jobs in (1, 2, 1):
+        snapshot = snapshot.with_node(structs.replace(nodes[1], current_jobs=jobs))
+    pairs = list(nodes[0].pairs)
+    assert len(pairs) > 3
+    assert len({id(snapshot._queues[pair]) for pair in [ALL, *pairs]}) == 1

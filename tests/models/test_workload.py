@@ -11,6 +11,7 @@ from itertools import islice, pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from simsched.chance import key_of
 from simsched.errors import ConfigError
@@ -147,6 +148,16 @@ def test_an_utterance_may_be_asked_for_in_any_order(run_key: int) -> None:
 
     assert len(forward) == 6
     assert [plan.utterance(i) for i in reversed(range(6))] == forward[::-1]
+
+
+def test_a_later_start_moves_every_arrival_and_nothing_else() -> None:
+    """Arrivals count from the start; who comes stays the same."""
+    load = workload(utterances=3)
+    plain = heads(load, 7, 50)
+    moved = list(islice(load.sessions(7, 5 * SECOND), 50))
+    assert [
+        structs.replace(plan, arrival_ns=plan.arrival_ns - 5 * SECOND) for plan in moved
+    ] == plain
 
 
 def test_shares_are_kept() -> None:

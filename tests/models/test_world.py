@@ -17,6 +17,7 @@ from simsched.models.service import ServiceModel
 from simsched.models.workload import Workload
 from simsched.models.world import RunResult, Scenario, World, demands, simulate
 from simsched.policy import FIELDS, Policy
+from simsched.pools import PoolConfig, fnv1a
 from simsched.presets import PRESETS, parse_policy
 from simsched.units import MINUTE
 
@@ -234,3 +235,25 @@ def test_memory_stays_flat_over_a_long_run(monkeypatch: pytest.MonkeyPatch) -> N
     world.run_for(20 * MINUTE)
     tracemalloc.stop()
     assert held[1] < 1.1 * held[0]
+
+
+@pytest.mark.parametrize("policy", ["published", "safe,selection=scan"])
+@pytest.mark.parametrize("instances", [1, 2])
+def test_a_tenant_is_served_in_its_own_pool(policy: str, instances: int) -> None:
+    """Phase 3's override, end to end: the tenant's jobs run there and nowhere else."""
+
+    def pools_used(overrides: tuple[tuple[str, str], ...]) -> list[str]:
+        config = PoolConfig(enabled=True, pool_count=4, tenant_overrides=overrides)
+        world = scenario(
+            policy, instances=instances, shared=instances > 1, pools=config, nodes=24, slots=8,
+            workload={"tenants": {"acme": 1.0}},
+        )  # fmt: skip
+        found = simulate(world, seed=5)
+        nodes = [node for node in found.jobs["node"] if node]
+        assert len(nodes) == found.conservation["finished"] >= 36
+        return sorted({str(fnv1a(node, config.hash_seed) % 4) for node in nodes})
+
+    free = pools_used(())
+    for pool in ("1", "2"):
+        assert pools_used((("acme", pool),)) == [pool]
+        assert pools_used((("other", pool),)) == free
