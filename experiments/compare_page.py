@@ -15,6 +15,7 @@ from typing import Any, Final
 from simsched.experiments.intervals import Estimate, format_estimate, zero_upper_bound
 from simsched.experiments.measure import JOBS_PER_RATE
 from simsched.experiments.metrics import metric_of
+from simsched.experiments.overloads import overloads_of
 from simsched.experiments.page import Page
 from simsched.experiments.results import REPORT, metric_names
 from simsched.experiments.runs import StudyRun, VariantRun
@@ -57,6 +58,12 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "no difference": ("no difference shown", "未显示差异"),
     "undecided": ("undecided", "未定"),
     "unsafe": ("unsafe", "不安全"),
+    "overload": ("overload", "过载"),
+    "overloaded": (
+        "Overload in {name}: {growth}. Its latencies grow with the length of the run, so they have "
+        "no mean.",
+        "{name} 过载：{growth}。其延迟随运行时长增长，均值无意义。",
+    ),
 }
 
 
@@ -71,6 +78,9 @@ def answer(run: StudyRun, study: Study, out: Path, lang: str) -> list[dict[str, 
     unsettled = [name for name, window in run.windows.items() if not window.settled]
     if unsettled:
         page.sentence(text("unsettled").format(names=", ".join(unsettled)), role="note")
+    for name, over in overloads_of(run).items():
+        growth = over.text(lang, sign="±")
+        page.sentence(text("overloaded").format(name=name, growth=growth), role="note")
     verdicts = verdict_rows(run, study)
     if verdicts:
         head = [text(key) for key in ("variant", "base", "metric", "saves", "verdict")]
@@ -88,11 +98,15 @@ def answer(run: StudyRun, study: Study, out: Path, lang: str) -> list[dict[str, 
 def verdict_rows(run: StudyRun, study: Study) -> list[dict[str, Any]]:
     """One row per variant with a base: what it saves in its metric, and whether it is as safe."""
     rows = []
+    overloads = overloads_of(run)
     for variant in study.variants:
         found = run.saving(variant.name, variant.metric)
         if found is None or variant.base is None:
             continue
         mine = run.variants[variant.name]
+        broken = broken_more(mine, run.variants[variant.base])
+        is_over = variant.name in overloads or variant.base in overloads
+        word = "overload" if is_over and not broken else _verdict(found.saving, broken)
         rows.append(
             {
                 "variant": variant.name,
@@ -100,7 +114,7 @@ def verdict_rows(run: StudyRun, study: Study) -> list[dict[str, Any]]:
                 "saves_ms": found.saving.estimate,
                 "half_width_ms": found.saving.half_width,
                 "promised_ms": None,
-                "verdict": _verdict(found.saving, broken_more(mine, run.variants[variant.base])),
+                "verdict": word,
                 "violations_per_100k": violations_per_100k(mine),
             }
         )
@@ -144,13 +158,14 @@ def _saving_row(run: StudyRun, variant: Variant, row: Mapping[str, Any], text: A
     if verdict == "unsafe" and variant.base is not None:
         broken = broken_more(run.variants[variant.name], run.variants[variant.base])
         words = f"{words}: {', '.join(broken)}"
-    saving = format_estimate(found.saving, sign="±") + " ms"
+    saving = "" if verdict == "overload" else format_estimate(found.saving, sign="±") + " ms"
     return [variant.name, variant.base or "", variant.metric, saving, words]
 
 
 def _metric_table(run: StudyRun, study: Study, lang: str) -> tuple[list[str], list[list[str]]]:
     names = dict.fromkeys(name for v in run.variants.values() for name in metric_names(v))
     rows = []
+    overloads = overloads_of(run)
     for name in names:
         if name.endswith("_per_100k"):
             continue
@@ -158,6 +173,9 @@ def _metric_table(run: StudyRun, study: Study, lang: str) -> tuple[list[str], li
         cells = [f"{metric.label(lang)} [{metric.unit}]"]
         for variant in run.variants.values():
             found = variant.estimate(name, "")
+            if metric.unit == "ms" and variant.name in overloads:
+                cells.append(_TEXTS["overload"][lang == "zh"])
+                continue
             cells.append("" if found is None else format_estimate(found, sign="±"))
         rows.append(cells)
     return [_TEXTS["metric"][lang == "zh"], *run.variants], rows

@@ -8,7 +8,8 @@ others as independent samples, by Welch's interval.
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from simsched.experiments.intervals import Estimate, format_estimate, mean, t_quantile, variance
 from simsched.experiments.loading import Run
@@ -16,6 +17,31 @@ from simsched.experiments.metrics import metric_of
 from simsched.experiments.statistics import paired
 
 Values = dict[int, float]
+
+DIGITS: Final = 4
+PLACES_MAX: Final = 6
+"""What a table can use: digits of a number, and decimals of one below 1."""
+
+
+def brief(estimate: Estimate) -> str:
+    """
+    An estimate with its interval for a table on a terminal, without its unit.
+
+    As many digits as the half width supports, `DIGITS` at most: a narrower interval is printed as
+    wide as the last of them. Alone if every replication gave the same.
+    """
+    whole = len(str(int(abs(estimate.estimate))))
+    places = max(0, DIGITS - whole) if abs(estimate.estimate) >= 1 else PLACES_MAX
+    if estimate.half_width == 0.0:
+        return f"{estimate.estimate:.{DIGITS}g}" if whole <= DIGITS else f"{estimate.estimate:.0f}"
+    text = format_estimate(replace(estimate, unit=""))
+    decimals = len(text.split(" ", 1)[0].partition(".")[2])
+    if not math.isfinite(estimate.half_width) or decimals <= places:
+        return text
+    # Adding 0.0 turns a rounded -0.0 into 0.0.
+    centre = round(estimate.estimate, places) + 0.0
+    half_width = max(estimate.half_width, 10.0**-places)
+    return f"{centre:.{places}f} +- {half_width:.{places}f}"
 
 
 def compare_runs(one: Run, other: Run) -> list[list[str]]:
@@ -40,7 +66,7 @@ def difference(one: Values, other: Values, *, paired_by_replication: bool) -> st
         found = paired([one[n] for n in common], [other[n] for n in common]).saving
     else:
         found = welch(list(one.values()), list(other.values()))
-    return format_estimate(found)
+    return brief(found)
 
 
 def welch(one: list[float], other: list[float]) -> Estimate:
@@ -63,9 +89,7 @@ def welch(one: list[float], other: list[float]) -> Estimate:
 def _cell(run: Run, variant: str, metric: str) -> str:
     entry: dict[str, Any] = run.summary["variants"][variant]["metrics"][metric]
     width = math.inf if entry["half_width"] is None else entry["half_width"]
-    return format_estimate(
-        Estimate(estimate=entry["estimate"], half_width=width, replications=0, method="")
-    )
+    return brief(Estimate(estimate=entry["estimate"], half_width=width, replications=0, method=""))
 
 
 def _values(run: Run) -> dict[tuple[str, str], Values]:

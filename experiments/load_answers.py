@@ -2,30 +2,48 @@
 The study `load`: how far each design carries, what it breaks on, and what that means in speakers.
 
 A variant is one policy at one load, named COSTS/NODES/POLICY/LOAD. A run whose backlog grows has no
-mean latency: its growth is reported instead. The tightest resource is told by utilisation, and by
-the backlog where no resource that all share is near its end: then single nodes are overrun.
+mean latency: its growth is reported instead. What it breaks on is what its operations wait for
+longest, if jobs pile up before they are dispatched; else the nodes, all of them or single ones.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from simsched.experiments.backlog import grows
-from simsched.experiments.intervals import Estimate, format_estimate, mean
+from simsched.experiments.intervals import Estimate, mean, t_interval
 from simsched.experiments.load_texts import text
-from simsched.experiments.page import Curves, Page
-from simsched.experiments.runs import StudyRun, VariantRun
+from simsched.experiments.page import DASH, Curves, Page, figure
+from simsched.experiments.runs import Replication, StudyRun, VariantRun
 from simsched.experiments.study import Study
+from simsched.models.record import RESOURCE_CORE, RESOURCE_REDIS
+from simsched.models.world import Scenario
+from simsched.telemetry import OpKind
+from simsched.units import SECOND, ms_from_ns
 
 P95: Final = "create_job_ms_p95"
 FAILED_MAX: Final = 0.01
 """A larger share of jobs that failed is no way to carry a load."""
 
-BUSY_MIN: Final = 0.7
-"""Below this share no resource explains a growing backlog."""
+NODES_BUSY_MIN: Final = 0.7
+"""Below this share of all slots it is single nodes that jobs wait for."""
+
+GROWTH_OF_RATE_MIN: Final = 0.05
+"""A backlog that grows by less of what arrives is that of nodes which fill up."""
+
+BEGUN_MIN: Final = 0.95
+"""Nodes that begin with less of what arrives do not keep up, whatever else is uncertain."""
+
+WORK: Final = (OpKind.AUDIO_CHUNK, OpKind.FINALIZE, OpKind.CREATE_JOB, OpKind.DISPATCH,
+               OpKind.JOB_RESULT)  # fmt: skip
+"""Operations on jobs: heartbeats and scans wait as well, but nobody waits for them."""
+
+SPEAKERS: Final = (200, 1_000, 3_000, 10_000, 30_000, 80_000)
+"""The rows of the sizing table turned round: what it takes for so many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +52,8 @@ class Point:
     One policy at one load.
 
     `rate` is utterances per second, as the arrivals' law says; `growth` the certain growth of the
-    backlog per second, and `undispatched` whether that waits for the scheduler; `busiest` the
-    resource that was used most and `busy` its share.
+    backlog per second, and `broken_by` what that waits for; `busiest` the resource that was used
+    most and `busy` its share. `throughput` is jobs that nodes began with per second of arrivals.
     """
 
     costs: str
@@ -48,21 +66,25 @@ class Point:
     p95: Estimate | None
     failed: Estimate | None
     growth: Estimate | None
-    undispatched: bool
+    broken_by: str
     busiest: str
     busy: float
 
-    def carries(self, bound_ms: float | None = None) -> bool:
-        """Whether it is steady, loses next to nothing and keeps the bound for certain."""
-        steady = self.growth is None and (self.failed is None or self.failed.estimate <= FAILED_MAX)
-        return steady and (bound_ms is None or (self.p95 is not None and self.p95.high <= bound_ms))
+    @property
+    def keeps_up(self) -> bool:
+        """Whether no growth is certain and nodes may begin with nearly all that arrives."""
+        begun = self.throughput
+        return self.growth is None and (begun is None or begun.high >= BEGUN_MIN * self.rate)
 
     @property
-    def broken_by(self) -> str:
-        """What a growing backlog waits for: the busiest resource, single nodes, free slots."""
-        if self.busy >= BUSY_MIN:
-            return self.busiest
-        return "free slots" if self.undispatched else "single nodes"
+    def delivers(self) -> bool:
+        """Whether next to no job fails."""
+        return self.failed is None or self.failed.estimate <= FAILED_MAX
+
+    def carries(self, bound_ms: float) -> bool:
+        """Whether it keeps up, loses next to nothing, and keeps the bound for certain."""
+        fast = self.p95 is not None and self.p95.high <= bound_ms
+        return self.keeps_up and self.delivers and fast
 
 
 def points(run: StudyRun, study: Study) -> list[Point]:
@@ -89,16 +111,55 @@ def _point(name: str, variant: VariantRun, rate: float) -> Point:
     busiest = max(sorted(means), key=lambda resource: means[resource], default="")
     return Point(
         costs=costs, nodes=int(nodes), policy=policy, load=float(load), rate=rate,
-        throughput=variant.estimate("jobs_per_s", "1/s"),
+        throughput=_begun(own),
         p50=variant.estimate("create_job_ms_p50"), p95=variant.estimate(P95),
-        failed=variant.estimate("failed_share", "1"), growth=grows(own, "system"),
-        undispatched=grows(own, "dispatch") is not None,
+        failed=variant.estimate("failed_share", "1"), growth=_overload(own, rate),
+        broken_by=_waited_for(own, means.get("nodes", 0.0)),
         busiest=busiest, busy=min(1.0, means.get(busiest, 0.0)),
     )  # fmt: skip
 
 
 def _last_cut_ns(at_ns: Any) -> int:
     return max(at_ns, default=1)
+
+
+def _begun(own: Sequence[Replication]) -> Estimate | None:
+    """What was cut less what piled up, per second, until the last arrival: no drain in it."""
+    rates = []
+    for one in own:
+        window = one.metrics.get("window_s")
+        if window:
+            start = _last_cut_ns(one.cuts.at_ns) - round(window * SECOND)
+            cuts = sum(moment >= start for moment in one.cuts.at_ns.tolist())
+            rates.append(max(0.0, cuts / window - one.metrics["system_growth_per_s"]))
+    return t_interval(rates, unit="1/s") if rates else None
+
+
+def _overload(own: Sequence[Replication], rate: float) -> Estimate | None:
+    """A growth that is certain, and no small part of what arrives."""
+    growth = grows(own, "system")
+    return growth if growth is not None and growth.low >= GROWTH_OF_RATE_MIN * rate else None
+
+
+def _waited_for(own: Sequence[Replication], nodes_busy: float) -> str:
+    """
+    What a backlog waits for longest: `lock NAME`, `redis`, `cores`, `nodes`, or `single nodes`.
+
+    A job that is not dispatched waits for a slot (`nodes`) or with an operation in its hands.
+    """
+    if grows(own, "dispatch") is None:
+        return "nodes" if nodes_busy >= NODES_BUSY_MIN else "single nodes"
+    waits: dict[str, float] = {"nodes": 0.0}
+    for one in own:
+        waits["nodes"] += one.metrics.get("queue_wait_ms", 0.0) * one.jobs
+        for row in one.steps:
+            if row.kind in WORK and row.wait_ns:
+                name = _RESOURCES.get(row.resource, f"lock {row.lock}")
+                waits[name] = waits.get(name, 0.0) + ms_from_ns(row.wait_ns)
+    return max(sorted(waits), key=lambda name: waits[name])
+
+
+_RESOURCES: Final = {RESOURCE_CORE: "cores", RESOURCE_REDIS: "redis"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,12 +217,18 @@ def answer(run: StudyRun, study: Study, out_dir: Path, lang: str) -> list[dict[s
     found = points(run, study)
     sized = sizes(found, bound, seconds)
     page = Page(text("title", lang), lang)
-    page.sentence(study.question, role="note")
+    page.sentence(study.question if lang == "en" else text("question", lang), role="note")
     for size in sized:
         page.sentence(sentence(size, bound, lang), role="finding")
-    page.sentence(text("note", lang).format(bound=bound, seconds=seconds), role="note")
+    note = text("note", lang)
+    share = GROWTH_OF_RATE_MIN
+    page.sentence(
+        note.format(bound=bound, seconds=seconds, share=share, begun=BEGUN_MIN), role="note"
+    )
     page.heading(text("sizing", lang))
     _sizing(page, sized, study, lang)
+    page.heading(text("needed", lang).format(bound=bound))
+    _needed(page, sized, study, lang)
     for costs, nodes in dict.fromkeys((point.costs, point.nodes) for point in found):
         _growth(page, [p for p in found if (p.costs, p.nodes) == (costs, nodes)], lang)
     page.write(out_dir / "report.html")
@@ -176,7 +243,7 @@ def sentence(size: Size, bound_ms: float, lang: str) -> str:
     else:
         said = text("carries", lang).format(
             **name, rate=f"{size.best.rate:,.4g}", speakers=_people(size.speakers),
-            p95=_shown(size.best.p95),
+            p95=figure(size.best.p95),
         )  # fmt: skip
     if size.over is None:
         return said + text("open", lang)
@@ -187,12 +254,15 @@ def _stopped(over: Point, bound_ms: float, lang: str) -> str:
     rate = f"{over.rate:,.4g}"
     if over.growth is not None:
         return text("breaks", lang).format(
-            rate=rate, growth=format_estimate(over.growth), on=over.broken_by, busy=over.busy
+            rate=rate, growth=figure(over.growth), on=_resource(over.broken_by, lang)
         )
-    if not over.carries():
+    if not over.keeps_up:
+        on = _resource(over.broken_by, lang)
+        return text("short", lang).format(rate=rate, begun=figure(over.throughput), on=on)
+    if not over.delivers:
         assert over.failed is not None
         return text("fails", lang).format(rate=rate, failed=over.failed.estimate)
-    return text("slow", lang).format(rate=rate, p95=_shown(over.p95), bound=bound_ms)
+    return text("slow", lang).format(rate=rate, p95=figure(over.p95), bound=bound_ms)
 
 
 def _verdict(size: Size, run: StudyRun) -> dict[str, Any]:
@@ -204,7 +274,7 @@ def _verdict(size: Size, run: StudyRun) -> dict[str, Any]:
         for invariant, count in one.violations.items():
             counts[invariant] = counts.get(invariant, 0) + count
     over = size.over
-    broken = "not reached" if over is None else over.broken_by if over.growth else "too slow"
+    broken = "not reached" if over is None else "too slow" if over.keeps_up else over.broken_by
     return {
         "variant": prefix,
         "metric": P95,
@@ -219,46 +289,82 @@ def _verdict(size: Size, run: StudyRun) -> dict[str, Any]:
     }
 
 
-def _shown(estimate: Estimate | None) -> str:
-    return "-" if estimate is None else format_estimate(estimate)
+def _resource(name: str, lang: str) -> str:
+    """A resource in the page's language."""
+    kind, _, lock = name.partition(" ")
+    if kind == "lock":
+        return text("lock", lang).format(name=lock)
+    return text({"nodes": "nodes_full", "cores": "cores_full"}.get(name, name), lang)
+
+
+def _stops(size: Size, lang: str) -> str:
+    """What stops a configuration: a resource, the bound, or nothing that was tried."""
+    if size.over is None:
+        return text("not_reached", lang)
+    if size.over.keeps_up:
+        return text("bound", lang)
+    return _resource(size.over.broken_by, lang)
+
+
+def _scenario(study: Study, size: Size) -> Scenario:
+    prefix = f"{size.costs}/{size.nodes}/{size.policy}/"
+    return next(v.scenario for v in study.variants if v.name.startswith(prefix))
 
 
 def _sizing(page: Page, sized: list[Size], study: Study, lang: str) -> None:
     rows = []
     for size in sized:
-        scenario = next(
-            v.scenario for v in study.variants
-            if v.name.startswith(f"{size.costs}/{size.nodes}/{size.policy}/")
-        )  # fmt: skip
-        best, over = size.best, size.over
+        scenario = _scenario(study, size)
+        best = size.best
         rows.append(
             [
                 f"{size.costs}, {size.nodes:,}, {size.policy}",
                 f"{scenario.instances} x {scenario.cores}",
-                "-" if best is None else f"{best.rate:,.4g}",
-                "-" if size.speakers is None else _people(size.speakers),
-                _shown(best.p95 if best else None),
+                DASH if best is None else f"{best.rate:,.4g}",
+                DASH if size.speakers is None else _people(size.speakers),
+                figure(best.p95 if best else None),
                 _cores(size.speakers, scenario.instances * scenario.cores),
-                "-" if over is None else over.broken_by if over.growth else text("bound", lang),
+                _stops(size, lang),
             ]
-        )  # fmt: skip
+        )
     keys = ("configuration", "instances", "rate", "speakers", "p95", "cores", "breaks_on")
-    page.table(text("sizing", lang), [text(key, lang) for key in keys], rows)
+    page.table("", [text(key, lang) for key in keys], rows)
+
+
+def _needed(page: Page, sized: list[Size], study: Study, lang: str) -> None:
+    """The sizing table turned round: the smallest configuration for a number of speakers."""
+    rows = []
+    for costs, policy in dict.fromkeys((size.costs, size.policy) for size in sized):
+        mine = [size for size in sized if (size.costs, size.policy) == (costs, policy)]
+        cells = []
+        for number in SPEAKERS:
+            fit = [size for size in mine if size.speakers and size.speakers[0] >= number]
+            if not fit:
+                cells.append(DASH)
+                continue
+            size = min(fit, key=lambda one: one.nodes)
+            scenario = _scenario(study, size)
+            each = f"{scenario.instances} x {scenario.cores}"
+            cells.append(text("n_nodes", lang).format(n=size.nodes, size=each))
+        rows.append([f"{costs}, {policy}", *cells])
+    heads = [text("n_speakers", lang).format(n=number) for number in SPEAKERS]
+    page.table("", [text("policy_costs", lang), *heads], rows)
+    page.sentence(text("needed.note", lang), role="note")
 
 
 def _people(speakers: tuple[float, float | None]) -> str:
     """How many are carried, and from how many on they are not."""
     low, high = speakers
-    return f"{low:,.0f}" if high is None else f"{low:,.0f} (< {high:,.0f})"
+    return f"≥ {low:,.0f}" if high is None else f"{low:,.0f}–{high:,.0f}"
 
 
 def _cores(speakers: tuple[float, float | None] | None, cores: int) -> str:
     """Cores per 1,000 speakers, at most; and more than, where more speakers were tried."""
     if speakers is None:
-        return "-"
+        return DASH
     low, high = speakers
     each = 1_000 * cores / low
-    return f"{each:.3g}" if high is None else f"{each:.3g} (> {1_000 * cores / high:.3g})"
+    return f"≤ {each:.3g}" if high is None else f"{1_000 * cores / high:.3g}–{each:.3g}"
 
 
 def _growth(page: Page, mine: list[Point], lang: str) -> None:
@@ -269,19 +375,19 @@ def _growth(page: Page, mine: list[Point], lang: str) -> None:
             point.policy,
             f"{point.load:g}",
             f"{point.rate:,.4g}",
-            _shown(point.throughput),
+            figure(point.throughput),
             *(
-                (_shown(point.p50), _shown(point.p95))
+                (figure(point.p50), figure(point.p95))
                 if point.growth is None
-                else (text("grows", lang), f"{format_estimate(point.growth)}")
+                else (text("grows", lang), figure(point.growth))
             ),
-            f"{point.busiest} {point.busy:.0%}",
-            "-" if point.failed is None else f"{point.failed.estimate:.1%}",
+            f"{_resource(point.busiest, lang)} {point.busy:.0%}",
+            DASH if point.failed is None else f"{point.failed.estimate:.1%}",
         ]
         for point in mine
     ]
     keys = ("policy", "load", "rate", "throughput", "p50", "p95", "busiest", "failed")
-    page.table(title, [text(key, lang) for key in keys], rows)
+    page.table("", [text(key, lang) for key in keys], rows)
     curves: dict[str, list[tuple[float, float, float]]] = {}
     for point in mine:
         if point.growth is None and point.p95 is not None:

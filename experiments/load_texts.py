@@ -7,6 +7,30 @@ from typing import Final
 
 _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "title": ("How far each design carries", "各方案的承载能力"),
+    "question": (
+        "How far does each design carry, and what breaks first?",
+        "各方案能承载多少，最先崩溃的是什么？",
+    ),
+    "needed": (
+        "For N speakers with a p95 of at most {bound:g} ms",
+        "N 名说话人、p95 不超过 {bound:g} ms 所需的配置",
+    ),
+    "needed.note": (
+        "The smallest configuration tried that certainly carries them, as nodes and instances x "
+        "cores; a dash where none of those tried does. What lies between: simsched experiment size "
+        "--speakers N --p95 MS.",
+        "所试配置中确定可承载的最小者（节点数，实例 x 核）；横线表示所试配置均不可。"
+        "更细的结果：simsched experiment size --speakers N --p95 MS。",
+    ),
+    "policy_costs": ("costs, policy", "成本模型、策略"),
+    "n_speakers": ("{n:,} speakers", "{n:,} 名说话人"),
+    "n_nodes": ("{n:,} nodes, {size}", "{n:,} 节点，{size}"),
+    "single nodes": ("single nodes", "个别节点"),
+    "nodes_full": ("all nodes", "全部节点"),
+    "lock": ("lock {name}", "锁 {name}"),
+    "redis": ("Redis", "Redis"),
+    "cores_full": ("cores", "CPU 核"),
+    "not_reached": ("not reached", "未达到"),
     "sizing": ("Sizing", "容量规划"),
     "configuration": ("costs, nodes, policy", "成本模型、节点数、策略"),
     "instances": ("instances x cores", "实例 x 核"),
@@ -20,7 +44,7 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "nodes": ("nodes", "个节点"),
     "policy": ("policy", "策略"),
     "load": ("load", "负载"),
-    "throughput": ("completed per second", "每秒完成数"),
+    "throughput": ("begun by nodes per second", "每秒由节点开始处理数"),
     "busiest": ("busiest resource", "最忙资源"),
     "failed": ("failed", "失败"),
     "grows": ("overload: backlog grows by", "过载：积压增长"),
@@ -35,8 +59,12 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
         "{policy}，{nodes} 个节点，成本模型 {costs}：所试负载均不满足 p95 {bound:g} ms。",
     ),
     "breaks": (
-        "At {rate} a second its backlog grows by {growth}, on {on} (busiest resource: {busy:.0%}).",
-        "在每秒 {rate} 句时积压以 {growth} 增长，瓶颈为 {on}（最忙资源 {busy:.0%}）。",
+        "At {rate} a second its backlog grows by {growth}: what waits, waits for {on}.",
+        "在每秒 {rate} 句时积压以 {growth} 增长：积压在等待{on}。",
+    ),
+    "short": (
+        "At {rate} a second nodes begin with {begun} only: what waits, waits for {on}.",
+        "在每秒 {rate} 句时，节点每秒只能开始处理 {begun}：积压在等待{on}。",
     ),
     "fails": (
         "At {rate} a second {failed:.1%} of the jobs fail.",
@@ -48,16 +76,20 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "open": ("No load tried breaks it.", "所试负载均未使其崩溃。"),
     "note": (
-        "A load counts as carried when the backlog does not grow, at most 1 % of the jobs fail, "
+        "A load counts as carried when the backlog does not grow, nodes begin with at "
+        "least {begun:.0%} of what arrives, at most 1 % of the jobs fail, "
         "and the upper end of the 95 % interval of the p95 lies below {bound:g} ms. One speaker "
-        "makes an utterance every {seconds:g} s. Single nodes break when one node is chosen for "
-        "many while others idle, free slots when the scheduler does not find those that there are: "
-        "no shared resource is then near its end. Brackets: the next load tried, which failed.",
-        "满足以下条件视为可承载：积压不增长，失败任务不超过 1%，且 p95 的 95% 置信区间上端低于 "
-        "{bound:g} ms。每名说话人每 {seconds:g} 秒一句。若大量任务集中到个别节点而其他节点空闲，"
-        "则瓶颈为单个节点（single nodes）；"
-        "若调度器找不到尚存的空位，则瓶颈为空位（free slots）；"
-        "此时共享资源并未耗尽。括号内为下一个失败的负载。",
+        "makes an utterance every {seconds:g} s. Load is the share of the tightest resource that "
+        "a pilot found; a policy can break far below 1. Single nodes: jobs queue at the nodes that "
+        "are chosen for many while others idle. A range: carried for certain at its low end, not "
+        "at its high end, the next load tried. A backlog that grows by less than {share:.0%} of "
+        "what arrives is no overload: nodes are still filling up.",
+        "满足以下条件视为可承载：积压不增长，节点开始处理至少 {begun:.0%} 的到达量，"
+        "失败任务不超过 1%，且 p95 的 95% 区间上端低于 "
+        "{bound:g} ms。每名说话人每 {seconds:g} 秒一句。负载是试运行所得最紧资源的占用比例；"
+        "有的策略在远低于 1 时就会崩溃。个别节点：任务堆积在被大量选中的节点上，而其他节点空闲。"
+        "区间：低端确定可承载，高端（所试的下一个负载）则不可。"
+        "积压增长低于到达量的 {share:.0%} 不算过载：节点仍在填充。",
     ),
 }
 

@@ -86,6 +86,15 @@ class Run:
         """Every metric of every replication."""
         return self._table("metrics")
 
+    def extra(self, name: str) -> pd.DataFrame:
+        """A table that only recordings have: `connections`, `lag` or `decisions`."""
+        import pandas as pd
+
+        path = self.path / f"{name}.parquet"
+        if not path.exists():
+            raise SimschedError(f"{path}: is not there: only recordings have such a table")
+        return pd.read_parquet(path)
+
     def _table(self, name: str) -> pd.DataFrame:
         import pandas as pd
 
@@ -118,10 +127,15 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
 
 def load_run(path: str | Path) -> Run:
     """
-    Open a run directory.
+    Open a run directory, or a live server's recording: its tables are made when needed.
 
     Raises:
         SimschedError: there is none, or it cannot be read.
 
     """
-    return Run(Path(path))
+    from simsched.experiments import recorded
+
+    folder = Path(path)
+    if recorded.is_recording(folder):
+        recorded.refresh(folder)
+    return Run(folder)

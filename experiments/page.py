@@ -8,6 +8,8 @@ dates or random names, so the same study writes the same bytes. What is on the p
 from __future__ import annotations
 
 import io
+import math
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -17,19 +19,41 @@ from typing import Any, Final
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from simsched.experiments.intervals import Estimate, format_estimate
+
 Curves = Mapping[str, Sequence[tuple[float, float, float]]]
 """By label: points of x, y and the half width of y."""
+
+DASH: Final = "–"
 
 _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; margin: 1rem 0; }
 th, td { border-bottom: 1px solid #ccc; padding: .25rem .7rem; text-align: right; }
 th:first-child, td:first-child { text-align: left; }
+td:not(:first-child) { white-space: nowrap; }
 caption { text-align: left; font-weight: 600; }
+.scroll { overflow-x: auto; }
 .finding { border-left: 4px solid #06c; padding-left: 1rem; }
 .note { color: #555; }
 svg { max-width: 100%; height: auto; }
 """
+
+
+def figure(estimate: Estimate | None) -> str:
+    """Number and interval for people: `112,300 ± 2,400 ms`; a dash for none."""
+    if estimate is None:
+        return DASH
+    if not math.isfinite(estimate.half_width):
+        return _thousands(f"{estimate.estimate:.4g} {estimate.unit}".strip() + " (n = 1)")
+    if estimate.half_width == 0.0:
+        return _thousands(f"{estimate.estimate:.6g} {estimate.unit}".strip())
+    return _thousands(format_estimate(estimate, sign="±"))
+
+
+def _thousands(text: str) -> str:
+    """Long whole parts in groups of three digits."""
+    return re.sub(r"(?<![\d.])\d{4,}", lambda found: f"{int(found[0]):,}", text)
 
 
 class Page:
@@ -52,15 +76,16 @@ class Page:
         self._body.append(f"<p{mark}>{escape(text)}</p>")
 
     def table(self, caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table of texts."""
+        """A table of texts; a caption of "" where a heading stands just above it."""
+        named = f"<caption>{escape(caption)}</caption>\n" if caption else ""
         cells = "".join(f"<th>{escape(name)}</th>" for name in head)
         lines = [
             "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
         ]
         self._body.append(
-            f"<table><caption>{escape(caption)}</caption>\n<tr>{cells}</tr>\n"
+            f'<div class="scroll"><table>{named}<tr>{cells}</tr>\n'
             + "\n".join(lines)
-            + "\n</table>"
+            + "\n</table></div>"
         )
 
     def lines(self, title: str, x_label: str, y_label: str, curves: Curves, **scales: str) -> None:

@@ -20,9 +20,10 @@ from simsched.experiments.intervals import LEVEL, Estimate, bonferroni, format_e
 from simsched.experiments.page import Page
 from simsched.experiments.queue_cases import Known, known_case
 from simsched.experiments.queue_measure import PREFIX, is_queue, known_controls
+from simsched.experiments.queue_reading import reading
 from simsched.experiments.runs import Replication, StudyRun, VariantRun
-from simsched.experiments.statistics import control_variates
-from simsched.experiments.study import Study
+from simsched.experiments.statistics import CONTROL_DEGREES_MIN, control_variates
+from simsched.experiments.study import Study, Variant
 
 FIGURES: Final[Mapping[str, tuple[str, str, str]]] = {
     "mean_wait": ("wait, mean", "等待，均值", "s"),
@@ -54,6 +55,7 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "no": ("NO", "否"),
     "short": ("too few customers", "顾客太少"),
     "customers": ("{n:,.0f} customers in {r} replications", "{r} 次重复共 {n:,.0f} 位顾客"),
+    "read": ("read as {queue}", "识别为 {queue}"),
     "unknown": ("no exact value is known", "无已知精确值"),
     "verdict": (
         "{inside} of {all} exact values lie inside their intervals. Intervals that are compared "
@@ -64,6 +66,8 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "savings": ("Changes, with common random numbers", "变化（公共随机数）"),
 }
 
+_COMPARED: Final[tuple[str, ...]] = ("figure", "exact", "simulated", "inside", "width")
+"""Columns where an exact value is known."""
 
 QUANTILE_CUSTOMERS_MIN: Final = 8_000
 """
@@ -100,10 +104,9 @@ class Row:
 
 def answer(run: StudyRun, study: Study, out_dir: Path, lang: str) -> list[dict[str, Any]]:
     """Write the page; the verdicts are one row per figure of each case."""
-    table = rows(run, study)
-    known = {variant.name: known_case(variant.scenario) for variant in study.variants}
+    table, changes = rows(run, study), savings(run, study)
     page = Page(study.question or study.name, lang)
-    compared = [row for row in table if row.inside is not None]
+    compared = [row for row in (*table, *changes) if row.inside is not None]
     if compared:
         level = bonferroni(LEVEL, len(compared))
         inside = sum(row.inside is True for row in compared)
@@ -112,14 +115,14 @@ def answer(run: StudyRun, study: Study, out_dir: Path, lang: str) -> list[dict[s
     for variant in study.variants:
         own = run.variants[variant.name].own()
         mine = [row for row in table if row.variant == variant.name]
-        _case(page, variant.label or variant.name, known[variant.name], mine, own, lang)
-    changes = savings(run, study)
+        _case(page, variant, mine, own, lang)
     if changes:
-        head = ["", _text("figure", lang), _text("exact", lang), _text("simulated", lang)]
-        cells = [_change_cells(change, lang) for change in changes]
-        page.table(_text("savings", lang), head, cells)
+        head = [_text(key, lang) for key in _COMPARED]
+        cells = [[change.variant, *_cells(change, _COMPARED, lang)] for change in changes]
+        page.table(_text("savings", lang), ["", *head], cells)
     page.write(out_dir / "report.html")
-    return [_verdict(row) for row in table] + [_verdict(change) for change in changes]
+    queues = {variant.name: reading(variant.scenario) for variant in study.variants}
+    return [_verdict(row, queues.get(row.variant, "")) for row in (*table, *changes)]
 
 
 def rows(run: StudyRun, study: Study) -> list[Row]:
@@ -137,18 +140,12 @@ def rows(run: StudyRun, study: Study) -> list[Row]:
                 "utterances 1, one instance and one language pair"
             )
     found = {v.name: _exact_figures(known_case(v.scenario)) for v in study.variants}
-    names = {v.name: _measured(run.variants[v.name]) for v in study.variants}
-    count = sum(
-        name in found[v] and _long_enough(run.variants[v], name)
-        for v, mine in names.items()
-        for name in mine
-    )
-    wide = bonferroni(LEVEL, max(1, count))
+    wide = _level(run, study)
     table = []
     for variant in study.variants:
         own = run.variants[variant.name].own()
         known = known_controls(variant.scenario)
-        for name in names[variant.name]:
+        for name in _measured(run.variants[variant.name]):
             values = [replication.metrics[PREFIX + name] for replication in own]
             table.append(
                 Row(
@@ -168,25 +165,46 @@ def savings(run: StudyRun, study: Study) -> list[Row]:
 
     A closed case that gets slower loses throughput, which is then a saving above 0.
     """
-    changes = []
+    changes, wide = [], _level(run, study)
     for variant in study.variants:
         if variant.base is None:
             continue
-        before, after = run.variants[variant.base].own(), run.variants[variant.name].own()
-        exact = [
-            _exact_figures(known_case(study.variant(name).scenario))
-            for name in (variant.base, variant.name)
-        ]
-        closed = study.variant(variant.base).scenario.workload.is_closed
-        name = "throughput" if closed else "mean_wait"
-        key = PREFIX + name
+        base = study.variant(variant.base)
+        before, after = run.variants[base.name].own(), run.variants[variant.name].own()
+        name = _saved(base)
+        key, unit = PREFIX + name, FIGURES[name][2]
         values = [b.metrics[key] - a.metrics[key] for b, a in zip(before, after, strict=False)]
-        known = known_controls(study.variant(variant.base).scenario)
-        both = all(name in figures for figures in exact)
-        change = exact[0][name] - exact[1][name] if both else None
-        simulated = _estimate(before[: len(values)], values, known, FIGURES[name][2], LEVEL)
-        changes.append(Row(f"{variant.base} - {variant.name}", name, simulated, simulated, change))
+        known, paired = known_controls(base.scenario), before[: len(values)]
+        changes.append(
+            Row(
+                f"{base.name} - {variant.name}", name,
+                _estimate(paired, values, known, unit, LEVEL),
+                _estimate(paired, values, known, unit, wide),
+                _exact_change(base, variant),
+            )
+        )  # fmt: skip
     return changes
+
+
+def _saved(base: Variant) -> str:
+    return "throughput" if base.scenario.workload.is_closed else "mean_wait"
+
+
+def _exact_change(base: Variant, variant: Variant) -> float | None:
+    name = _saved(base)
+    before, after = (_exact_figures(known_case(one.scenario)) for one in (base, variant))
+    return before[name] - after[name] if name in before and name in after else None
+
+
+def _level(run: StudyRun, study: Study) -> float:
+    """The level of each interval that is compared, changes included (Bonferroni)."""
+    count = 0
+    for variant in study.variants:
+        mine, exact = run.variants[variant.name], _exact_figures(known_case(variant.scenario))
+        count += sum(name in exact and _long_enough(mine, name) for name in _measured(mine))
+        if variant.base is not None:
+            count += _exact_change(study.variant(variant.base), variant) is not None
+    return bonferroni(LEVEL, max(1, count))
 
 
 def _exact_figures(known: Known | None) -> dict[str, float]:
@@ -212,7 +230,9 @@ def _estimate(
     level: float,
 ) -> Estimate:
     """With control variates where there are replications enough, else the plain interval."""
-    names = [name for name in known if _varies([one.metrics.get(name) for one in own])]
+    varying = [name for name in known if _varies([one.metrics.get(name) for one in own])]
+    # As many as leave the regression its degrees of freedom: chosen by number, not by effect.
+    names = varying[: max(0, len(own) - CONTROL_DEGREES_MIN - 1)]
     if not names:
         return t_interval(values, level, unit=unit)
     controls = [[one.metrics[name] for name in names] for one in own]
@@ -232,20 +252,19 @@ def _text(key: str, lang: str) -> str:
 
 def _case(
     page: Page,
-    label: str,
-    known: Known | None,
+    variant: Variant,
     table: Sequence[Row],
     own: Sequence[Replication],
     lang: str,
 ) -> None:
-    page.heading(label)
+    page.heading(variant.label or variant.name)
+    known = known_case(variant.scenario)
     model = _text("unknown", lang) if known is None else f"{known.model} ({known.source})"
+    read = _text("read", lang).format(queue=reading(variant.scenario))
     customers = math.fsum(one.metrics.get(PREFIX + "customers", 0.0) for one in own)
     counted = _text("customers", lang).format(n=customers, r=len(own))
-    page.sentence(f"{model}; {counted}", role="note")
-    keys = ("figure", "simulated", "width")
-    if known is not None:
-        keys = ("figure", "exact", "simulated", "inside", "width")  # type: ignore[assignment]
+    page.sentence(f"{read}; {model}; {counted}", role="note")
+    keys = _COMPARED if known is not None else ("figure", "simulated", "width")
     cells = [_cells(row, keys, lang) for row in table]
     page.table("", [_text(key, lang) for key in keys], cells)
 
@@ -274,19 +293,13 @@ def _relative(estimate: Estimate) -> str:
     return f"{estimate.half_width / abs(estimate.estimate):.1%}"
 
 
-def _change_cells(change: Row, lang: str) -> list[str]:
-    english, chinese, _ = FIGURES[change.figure]
-    exact = "" if change.exact is None else f"{change.exact:.7g}"
-    name = chinese if lang == "zh" else english
-    return [change.variant, name, exact, format_estimate(change.simulated)]
-
-
-def _verdict(row: Row) -> dict[str, Any]:
+def _verdict(row: Row, queue: str) -> dict[str, Any]:
     untold = "no exact value" if row.exact is None else "too few customers"
     words = {None: untold, True: "inside", False: "outside"}
     width = row.simulated.half_width
     return {
         "variant": row.variant,
+        "read_as": queue,
         "metric": row.figure,
         "unit": row.simulated.unit,
         "exact": row.exact,

@@ -112,16 +112,22 @@ def _free(scenario: Scenario) -> bool:
     return all(charge.mean_ns(scenario.nodes) == 0 for charge in scenario.costs.charges())
 
 
-def _queue(scenario: Scenario, service: Distribution) -> _Queue:
+def bounds(scenario: Scenario) -> tuple[int | None, Distribution | None]:
+    """Places in line and patience, the policy's own included; None for no end."""
     policy, patience = scenario.policy, scenario.workload.patience
     longest = policy.pending_ms * MS
-    if patience is None and longest < ENDLESS * service.mean_ns:
+    if patience is None and longest < ENDLESS * scenario.service.mean_ns(0):
         patience = Constant(longest)
+    return None if policy.pending_max >= ENDLESS else policy.pending_max, patience
+
+
+def _queue(scenario: Scenario, service: Distribution) -> _Queue:
+    places, patience = bounds(scenario)
     return _Queue(
         service=service,
         mean_s=service.mean_ns / SECOND,
         servers=scenario.nodes * scenario.slots,
-        places=None if policy.pending_max >= ENDLESS else policy.pending_max,
+        places=places,
         patience=patience,
     )
 

@@ -23,8 +23,9 @@ import numpy.typing as npt
 
 from simsched.experiments.intervals import quantile
 from simsched.experiments.runs import Window
-from simsched.models.arrivals import RecordedArrivals
+from simsched.models.arrivals import Poisson, RecordedArrivals, Renewal
 from simsched.models.distributions import Distribution
+from simsched.models.empirical import Recorded
 from simsched.models.record import RESOURCE_LOCK
 from simsched.models.world import SETTLE_NS, RunResult, Scenario
 from simsched.steps import SESSION_RUNTIME
@@ -40,6 +41,26 @@ GAVE_UP: Final = "PENDING_TIMEOUT"
 
 HALVES_MIN: Final = 1_000
 """Fewer customers have no tail whose bias could be told from noise."""
+
+RUSH_FACTOR: Final = 1.4
+"""
+A stretch of so many times (ca2 + cs2) / (1 - load)^2 customers explains most of the mean wait.
+
+It is 0.7 of the time in which M/M/1 forgets, in services. Over 400 runs of 24,000 customers at
+load 0.8, arrivals and service alone left 5.3 % of the mean wait unexplained, with it 3.5 %.
+"""
+
+RUSH_STRETCHES_MIN: Final = 25
+"""A run holds at least so many stretches that do not overlap."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rush:
+    """Work that came less time that passed, over `customers` of them: its mean square, in s2."""
+
+    customers: int
+    servers: int
+    mean_square: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,15 +259,66 @@ def _controls(
     if not lock_is_server(scenario) and served.any():
         times = (customers.left - customers.started)[served] / SECOND
         controls["service"] = math.fsum(times) / len(times)
+    rush = _rush(scenario)
+    if rush is not None and (served == inside).all():
+        controls["rush"] = _mean_square(customers, inside, rush)
     return {CONTROL + name: value for name, value in controls.items()}
 
 
 def known_controls(scenario: Scenario) -> dict[str, float]:
-    """The expectations of the controls that vary: arrivals per second and service."""
+    """The expectations of the controls that vary: arrivals per second, service, rush."""
     arrivals, law = scenario.workload.arrivals, plain_service(scenario)
     known = {}
     if not scenario.workload.is_closed and not isinstance(arrivals, RecordedArrivals):
         known["arrivals"] = arrivals.rate_per_s
     if law is not None and law.scv > 0:
         known["service"] = law.mean_ns / SECOND
+    rush = _rush(scenario)
+    if rush is not None:
+        known["rush"] = rush.mean_square
     return {CONTROL + name: value for name, value in known.items()}
+
+
+def _rush(scenario: Scenario) -> _Rush | None:
+    """
+    The stretch by which rushes are told, and what its mean square is by the laws alone.
+
+    Only where gaps and services are independent draws and everybody is served: with u customers'
+    work less their gaps it is u x variance + (u x mean)^2, whatever the queue makes of it.
+    """
+    law, gap = plain_service(scenario), _gap(scenario)
+    if law is None or gap is None or scenario.workload.patience is not None:
+        return None
+    if isinstance(law, Recorded) or not math.isfinite(law.scv + gap[1]):
+        return None
+    mean_gap, gap_scv = gap
+    servers = scenario.nodes * scenario.slots
+    work = law.mean_ns / (SECOND * servers)
+    load = work / mean_gap
+    if not 0 < load < 1:
+        return None
+    number = round(RUSH_FACTOR * (law.scv + gap_scv) / (1 - load) ** 2)
+    most = int((scenario.horizon_ns or 0) / (SECOND * mean_gap * RUSH_STRETCHES_MIN))
+    number = max(1, min(number, most))
+    variance = law.scv * work**2 + gap_scv * mean_gap**2
+    return _Rush(number, servers, number * variance + (number * (work - mean_gap)) ** 2)
+
+
+def _gap(scenario: Scenario) -> tuple[float, float] | None:
+    """Mean (s) and scv of independent gaps between customers; None if they are not."""
+    arrivals = scenario.workload.arrivals
+    if isinstance(arrivals, Poisson):
+        return 1 / arrivals.rate_per_s, 1.0
+    if isinstance(arrivals, Renewal) and not isinstance(arrivals.gap, Recorded):
+        return 1 / arrivals.rate_per_s, arrivals.gap.scv
+    return None
+
+
+def _mean_square(customers: _Customers, inside: npt.NDArray[np.bool_], rush: _Rush) -> float:
+    """Over all stretches that lie inside, overlapping ones too; 0 if the run is too short."""
+    arrived = customers.arrived[inside]
+    services = (customers.left - customers.started)[inside]
+    before = np.cumsum(services) - services
+    level = before / rush.servers - arrived
+    net = (level[rush.customers :] - level[: -rush.customers]) / SECOND
+    return math.fsum(net * net) / len(net) if len(net) else 0.0

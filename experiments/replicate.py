@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,15 @@ PARQUET: Final[dict[str, Any]] = {
                        "node", "reason", "status"],
     "write_statistics": False,
 }  # fmt: skip
+
+
+class Named(Protocol):
+    """Says whose columns are written."""
+
+    @property
+    def variant(self) -> str: ...
+    @property
+    def replication(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +114,7 @@ def run_task(task: Task) -> Finished:
 
 
 def _run(task: Task) -> Finished:
-    steps = _StepFile(task) if task.keep_steps else None
+    steps = StepFile(task) if task.keep_steps else None
     sink = None if steps is None else steps.add
     result = simulate(task.scenario, seed=task.seed, replication=task.replication, sink=sink)
     window = task.window
@@ -116,16 +125,16 @@ def _run(task: Task) -> Finished:
         measured=None if window is None else measure(result, task.variant, task.scenario, window),
         raw=result if window is None else None,
         scenario=task.scenario,
-        jobs=_job_file(task, result),
-        operations=_operation_file(task, result) if task.keep_steps else b"",
+        jobs=job_file(task, result),
+        operations=operation_file(task, result) if task.keep_steps else b"",
         steps=steps.close() if steps is not None else b"",
     )
 
 
-class _StepFile:
+class StepFile:
     """Every step of a run, written chunk by chunk."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Named) -> None:
         self._task = task
         self._buffer = io.BytesIO()
         self._writer = pq.ParquetWriter(self._buffer, STEPS_SCHEMA, **PARQUET)
@@ -168,7 +177,8 @@ def named(indices: npt.NDArray[Any], names: list[str]) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(indices.astype(np.int16)), pa.array(names))
 
 
-def _job_file(task: Task, result: RunResult) -> bytes:
+def job_file(task: Named, result: RunResult) -> bytes:
+    """The jobs of a run as a Parquet file."""
     columns: dict[str, Any] = dict(result.jobs)
     status = columns.pop("status")
     table = {
@@ -181,7 +191,8 @@ def _job_file(task: Task, result: RunResult) -> bytes:
     return _whole(pa.table(table))
 
 
-def _operation_file(task: Task, result: RunResult) -> bytes:
+def operation_file(task: Named, result: RunResult) -> bytes:
+    """The operations of a run as a Parquet file."""
     columns = result.operations
     length = len(columns["op"])
     table = {

@@ -12,39 +12,33 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from simsched.experiments import report_appendices as appendices
 from simsched.experiments import report_tables as tables
-from simsched.experiments.figures import Proposal, figures
+from simsched.experiments.figures import figures
 from simsched.experiments.interleaving import Exploration, explore
 from simsched.experiments.plots import Bar, Curve, curves, intervals
+from simsched.experiments.report_answers import answers
+from simsched.experiments.report_cards import proposal_card, stage_card
 from simsched.experiments.report_findings import (
-    answers,
     claim,
     contradictions,
-    has_safe_form,
-    judged_of,
-    main_phase,
+    pauses,
     proposals,
     repeated,
     stages,
-    told,
-    worded,
 )
-from simsched.experiments.report_page import Card, Page, Race, page_html
-from simsched.experiments.report_tables import Table, counted, phase_label, shown, span
+from simsched.experiments.report_page import Page, Race, page_html
+from simsched.experiments.report_tables import Table
 from simsched.experiments.report_verdicts import (
     PER,
-    Judged,
     all_judged,
     gap_of,
     jobs_of,
     judge,
-    judge_proposal,
     name_of,
     phases,
     policy_of,
-    upper_bound_per_100k,
     violations_of,
-    worst,
 )
 from simsched.experiments.results import study_digest
 from simsched.experiments.runs import StudyRun
@@ -54,9 +48,6 @@ from simsched.presets import PRESETS
 
 EXPLORED: Final = ("published", "published+2", "published+2s", "safe")
 SHORTEST_OF: Final = "published+2"
-CARD_INCHES: Final = 3.3
-BREACHES_SHOWN: Final = 3
-"""The worst breaches of a card; the tables have all."""
 
 
 def answer(run: StudyRun, study: Any, out_dir: Path, lang: str) -> list[dict[str, Any]]:
@@ -83,7 +74,12 @@ def page_of(run: StudyRun, study: Any, say: Wording) -> Page:
     """Everything on the page, computed."""
     return Page(
         lines=answers(run, say),
-        cards=[_card(run, say, proposal) for proposal in figures().proposal],
+        cards=[proposal_card(run, say, proposal) for proposal in figures().proposal],
+        stage_cards=[
+            stage_card(run, say, stage)
+            for stage in figures().stage
+            if any(name_of(phase, f"stage{stage.id}") in run.variants for phase in phases(run))
+        ],
         stage_pictures=[p for p in (_stage_picture(run, say, n) for n in phases(run)) if p],
         repeat_picture=_repeat_picture(run, say),
         race=_race(say),
@@ -108,106 +104,12 @@ def all_tables(run: StudyRun, say: Wording) -> list[Table]:
         tables.safety(run, say),
         tables.monitored(run, say),
         tables.percentiles(run, say),
-        tables.calls(run, say),
-        tables.locks(run, say),
-        tables.redis(run, say),
-        tables.unpriced(run, say),
+        appendices.calls(run, say),
+        appendices.locks(run, say),
+        appendices.redis(run, say),
+        pauses(run, say),
+        appendices.unpriced(run, say),
     ]
-
-
-def _card(run: StudyRun, say: Wording, proposal: Proposal) -> Card:
-    judged = judged_of(run, proposal)
-    bars = [
-        Bar(
-            label=phase_label(say, phase), promised=proposal.saves, saving=one.saving,
-            verdict=one.verdict,
-        )
-        for phase, one in judged.items()
-    ]  # fmt: skip
-    facts = [
-        (say("card.promised"), (_promised(say, proposal),)),
-        (say("card.measured"), _measured(say, proposal, judged)),
-        (say("card.safety"), _safety(run, say, judged)),
-        *_safe_form(run, say, proposal),
-        (say("card.effort"), (say(f"effort.{proposal.effort}"),)),
-        (say("card.duration"), (_weeks(say, proposal.stage),)),
-        (say("card.risk"), (say(f"risk.{proposal.risk}"),)),
-        (say("card.mitigation"), (say(f"mitigation.{proposal.risk}"),)),
-    ]
-    return Card(
-        id=proposal.id,
-        title=say(f"proposal.{proposal.id}"),
-        badges=tuple(
-            (phase_label(say, phase), one.verdict, worded(say, one))
-            for phase, one in judged.items()
-        ),
-        tone=worst(judged.values()),
-        picture=intervals(bars, say("plot.saving"), f"p{proposal.id}", width=CARD_INCHES),
-        facts=tuple(facts),
-    )
-
-
-def _promised(say: Wording, proposal: Proposal) -> str:
-    metric = say(f"metric.{proposal.metric}")
-    return say("card.promised_of", saves=span(proposal.saves), metric=metric)
-
-
-def _measured(say: Wording, proposal: Proposal, judged: dict[int, Judged]) -> tuple[str, ...]:
-    """The saving in each phase; a proposal that changes nothing in a phase says why."""
-    texts = []
-    for phase, one in judged.items():
-        nothing = one.saving.estimate == 0 and one.saving.half_width == 0
-        if nothing and proposal.id == "2":
-            why = say("card.nothing", phase=phase)
-        else:
-            why = say("card.zero") if one.saving.contains(0.0) else ""
-        label = phase_label(say, phase)
-        texts.append(say("card.saved", phase=label, saves=shown(one.saving), why=why).strip())
-    return tuple(texts)
-
-
-def _safety(run: StudyRun, say: Wording, judged: dict[int, Judged]) -> tuple[str, ...]:
-    """What is broken, by how much more than under the base; else, by phase, the bound of zero."""
-    found = sorted(
-        (breach for one in judged.values() for breach in one.breaches),
-        key=lambda breach: (
-            breach.invariant != "I1",
-            -breach.more_per_100k.estimate,
-            breach.variant,
-        ),
-    )
-    first: dict[str, str] = {}
-    for breach in found:
-        first.setdefault(breach.invariant, told(say, breach))
-    if first:
-        return (say("card.more"), *list(first.values())[:BREACHES_SHOWN])
-    clean = []
-    for phase, one in judged.items():
-        variant = run.variants[one.variant]
-        jobs, bound = f"{jobs_of(variant):,}", counted(upper_bound_per_100k(variant))
-        clean.append(say("card.clean", phase=phase_label(say, phase), jobs=jobs, bound=bound))
-    return tuple(clean)
-
-
-def _safe_form(
-    run: StudyRun, say: Wording, proposal: Proposal
-) -> list[tuple[str, tuple[str, ...]]]:
-    if not has_safe_form(proposal):
-        return []
-    phase = main_phase(run)
-    judged = judge_proposal(run, proposal, phase, "s")
-    if judged is None:
-        return []
-    text = say(
-        "card.safe_saves", id=proposal.id, how=say(f"safe_form.{proposal.id}"),
-        saves=shown(judged.saving), verdict=worded(say, judged),
-    )  # fmt: skip
-    return [(say("card.safe_form"), (text,))]
-
-
-def _weeks(say: Wording, number: int) -> str:
-    low, high = figures().stage[number - 1].weeks
-    return say("card.weeks", low=low, high=high, stage=number)
 
 
 def _stage_picture(run: StudyRun, say: Wording, phase: int) -> str:

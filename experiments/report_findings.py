@@ -1,23 +1,24 @@
 """
-What the numbers say: proposals, stages, the 20-30 %, contradictions, and the three decisions.
+What the numbers say: proposals, stages, the 20-30 %, repeats, contradictions, and what is missed.
 
-Every sentence is chosen by the verdicts and filled with figures of the run; none is an opinion.
+Tables that hold the report's promises against the run; the words that judge them are chosen by the
+verdicts and filled with figures of the run. `report_answers` puts them into a few lines.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from simsched.experiments.figures import Proposal, figures
-from simsched.experiments.intervals import Estimate, proportion_interval
+from simsched.experiments.intervals import Estimate, proportion_interval, t_interval
+from simsched.experiments.report_appendices import call_totals, hold_per_call_ms
 from simsched.experiments.report_tables import (
     DASH,
     Table,
-    call_totals,
     counted,
-    hold_per_call_ms,
     missing,
     phase_label,
     shown,
@@ -26,11 +27,9 @@ from simsched.experiments.report_tables import (
 from simsched.experiments.report_verdicts import (
     BASE,
     CUTS_EQUAL,
-    METRICS,
     MIXED,
     Breach,
     Judged,
-    breaches,
     gap_of,
     jobs_of,
     judge,
@@ -39,34 +38,26 @@ from simsched.experiments.report_verdicts import (
     phases,
     policy_of,
     relative_saving,
+    repeats,
     saving,
     saving_between,
     stage_promises,
     upper_bound_per_100k,
     violations_of,
-    worst,
 )
-from simsched.experiments.runs import StudyRun
+from simsched.experiments.runs import StudyRun, VariantRun
 from simsched.experiments.wording import Wording
 from simsched.presets import PROPOSALS
 from simsched.telemetry import OpKind
 
 SAFE: Final = "safe"
-APPROVED: Final = ("1", "2", "3", "4")
-"""What stages 1 and 2 hold."""
+HELD: Final = "published,pause_cut=held"
+"""The report's design, but for its rule on pauses: what it misses is told by this one."""
+
+PAUSE: Final = "Pause"
+"""The reason of a cut that a pause between two chunks made."""
 
 LATENCIES: Final = ("create_job_ms", "audio_chunk_ms", "job_result_ms", "end_to_end_ms")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One line of the answer: what was asked, in a word, in a sentence, and where it is shown."""
-
-    asked: str
-    word: str
-    tone: str
-    text: str
-    evidence: str
 
 
 def main_phase(run: StudyRun) -> int:
@@ -92,13 +83,51 @@ def told(say: Wording, found: Breach) -> str:
         "breach.repeat" if gap is not None else "breach.plain",
         rule=found.invariant,
         meaning=say(f"rule.{found.invariant}", "rule.other"),
-        count=found.count,
-        base=found.base_count,
+        unit=say("unit.cuts" if found.invariant == CUTS_EQUAL else "unit.jobs"),
+        count=f"{found.count:,}",
+        base=f"{found.base_count:,}",
         more=counted(found.more_per_100k.estimate),
         half=counted(found.more_per_100k.half_width),
         gap=gap,
-        out_of=found.out_of,
+        out_of=f"{found.out_of:,}",
     )
+
+
+def worst_first(found: Iterable[Breach]) -> list[Breach]:
+    """Breaches, one of each invariant: what weighs most comes first, and where it is seen most."""
+    ranked = sorted(found, key=lambda b: (_weight(b), -b.more_per_100k.estimate, b.variant))
+    first: dict[str, Breach] = {}
+    for breach in ranked:
+        first.setdefault(breach.invariant, breach)
+    return list(first.values())
+
+
+def _weight(found: Breach) -> int:
+    known = found.invariant in WEIGHTS
+    return WEIGHTS.index(found.invariant) if known else len(WEIGHTS)
+
+
+WEIGHTS: Final = ("I1", "I14", "I13", "I2", "I3", "I6", "I11")
+"""Invariants as a decision maker weighs them: double work first, its consequences last."""
+
+
+def plainly(say: Wording, found: Iterable[Breach]) -> str:
+    """What the worst of these breaches means to whoever uses the system; "" if there is none."""
+    ranked = worst_first(found)
+    return say(f"plain.{ranked[0].invariant}", "plain.other") if ranked else ""
+
+
+def danger(run: StudyRun, policy: str) -> tuple[int | None, int | None]:
+    """The longest gap of a repeated request that doubled its job, and the next tried without."""
+    doubled: int | None = None
+    free: int | None = None
+    for name in repeats(run, policy):
+        gap = gap_of(name)
+        if violations_of(run.variants[name]).get("I1", 0):
+            doubled, free = gap, None
+        elif free is None:
+            free = gap
+    return doubled, free
 
 
 def proposals(run: StudyRun, say: Wording) -> Table:
@@ -109,10 +138,12 @@ def proposals(run: StudyRun, say: Wording) -> Table:
             for phase in phases(run):
                 judged = judge_proposal(run, proposal, phase, form)
                 if judged is not None:
-                    rows.append(_judged_row(say, f"{proposal.id}{form}", phase, judged))
+                    row = _judged_row(say, f"{proposal.id}{form}", phase, judged)
+                    rows.append((proposal.section, *row))
     return Table(
         id="proposals", section="5", title=say("proposals.title"), rows=tuple(rows),
-        columns=_judged_columns(say, "column.proposal"), note=say("proposals.note"),
+        columns=(say("column.section"), *_judged_columns(say, "column.proposal")),
+        note=say("proposals.note"),
     )  # fmt: skip
 
 
@@ -138,6 +169,17 @@ def worded(say: Wording, judged: Judged) -> str:
     """The verdict in words; one that 0 would meet as well says so."""
     zero = judged.verdict == "confirmed" and judged.saving.contains(0.0)
     return say("verdict.confirmed_zero" if zero else f"verdict.{judged.verdict}")
+
+
+def gained(say: Wording, saved: Estimate | None) -> str:
+    """A saving as a sentence says it: `saves 3 ms`, `saves nothing`, or `costs 3 ms`."""
+    if saved is None:
+        return DASH
+    if math.isfinite(saved.half_width) and saved.contains(0.0):
+        return say("gain.none", saves=shown(saved))
+    if saved.estimate < 0:
+        return say("gain.costs", costs=shown(replace(saved, estimate=-saved.estimate)))
+    return say("gain.saves", saves=shown(saved))
 
 
 def stages(run: StudyRun, say: Wording) -> Table:
@@ -175,7 +217,7 @@ def claim(run: StudyRun, say: Wording) -> Table:
         for metric in LATENCIES:
             base = run.variants[name_of(phase, BASE)].estimate(metric)
             cells = [
-                _percent(relative_saving(run, name, metric))
+                percent(relative_saving(run, name, metric))
                 if name in run.variants
                 else missing(run, say)
                 for name in (name_of(phase, policy) for policy in ("stage2", "stage3", SAFE))
@@ -188,7 +230,8 @@ def claim(run: StudyRun, say: Wording) -> Table:
     )  # fmt: skip
 
 
-def _percent(share: Estimate | None) -> str:
+def percent(share: Estimate | None) -> str:
+    """A share with its interval, in per cent; a dash for none."""
     if share is None:
         return DASH
     half_width = 100 * share.half_width
@@ -234,12 +277,12 @@ def contradictions(run: StudyRun, say: Wording) -> Table:
         "clone": f"{hold_per_call_ms(run, base, 'snapshot.clone'):.1f}",
         "read": f"{hold_per_call_ms(run, base, 'snapshot.read'):.1f}",
         "saved": shown(saved),
-        "mixed": shown(_of(run, phase, "stage3", MIXED)),
-        "create": shown(_of(run, phase, "stage3", "create_job_ms")),
-        "audio": shown(_of(run, phase, "stage3", "audio_chunk_ms")),
-        "result": shown(_of(run, phase, "stage3", "job_result_ms")),
-        "percent": _percent(_share(run, phase, "stage3", "create_job_ms")),
-        "percent_all": _percent(_share(run, phase, "stage3", "end_to_end_ms")),
+        "mixed": shown(saved_of(run, phase, "stage3", MIXED)),
+        "create": shown(saved_of(run, phase, "stage3", "create_job_ms")),
+        "audio": shown(saved_of(run, phase, "stage3", "audio_chunk_ms")),
+        "result": shown(saved_of(run, phase, "stage3", "job_result_ms")),
+        "percent": percent(share_of(run, phase, "stage3", "create_job_ms")),
+        "percent_all": percent(share_of(run, phase, "stage3", "end_to_end_ms")),
     }
     rows = tuple(
         (section, say(f"contra.{key}.says"), say(f"contra.{key}.but", **values),
@@ -276,121 +319,42 @@ def _calls_each(run: StudyRun, variant: str, kind: OpKind, phase: int, method: s
     return f"{totals.calls / max(1, totals.operations_with):.2f}"
 
 
-def _of(run: StudyRun, phase: int, policy: str, metric: str) -> Estimate | None:
+def saved_of(run: StudyRun, phase: int, policy: str, metric: str) -> Estimate | None:
+    """What a policy saves in a phase; None if it was not run."""
     name = name_of(phase, policy)
     return saving(run, name, metric) if name in run.variants else None
 
 
-def _share(run: StudyRun, phase: int, policy: str, metric: str) -> Estimate | None:
+def share_of(run: StudyRun, phase: int, policy: str, metric: str) -> Estimate | None:
+    """The same as a share of the base; None if it was not run."""
     name = name_of(phase, policy)
     return relative_saving(run, name, metric) if name in run.variants else None
 
 
-def answers(run: StudyRun, say: Wording) -> list[Line]:
-    """The three decisions of section 9, the claim, and the alternative: five lines."""
-    return [
-        _approve(run, say),
-        _evaluate(run, say),
-        _monitor(run, say),
-        _claimed(run, say),
-        _instead(run, say),
-    ]
-
-
-def _members(run: StudyRun, stage_numbers: tuple[int, ...]) -> dict[str, list[Judged]]:
-    return {
-        p.id: list(judged_of(run, p).values())
-        for p in figures().proposal
-        if p.stage in stage_numbers
-    }
-
-
-def _approve(run: StudyRun, say: Wording) -> Line:
+def pauses(run: StudyRun, say: Wording) -> Table:
+    """Not in the report: jobs of a session, and how many utterances a pause alone has cut."""
     phase = main_phase(run)
-    members = _members(run, (1, 2))
-    unsafe = [number for number, judged in members.items() if worst(judged) == "unsafe"]
-    values = {
-        "create": shown(_of(run, phase, "stage2", "create_job_ms")),
-        "audio": shown(_of(run, phase, "stage2", "audio_chunk_ms")),
-        "result": shown(_of(run, phase, "stage2", "job_result_ms")),
-        "unsafe": say.listed(say("proposal.short", id=number) for number in unsafe),
-        "instead": say.listed(f"{number}s" if number in unsafe else number for number in members),
-        "phase": phase,
-    }
-    key, tone = ("no", "bad") if unsafe else ("yes", "good")
-    return Line(
-        asked=say("answer.approve.asked"), word=say(f"answer.approve.{key}.word"), tone=tone,
-        text=say(f"answer.approve.{key}", **values), evidence="proposals",
+    policies = (BASE, *(f"{BASE}+{one.id}" for one in figures().proposal), HELD, SAFE)
+    rows = []
+    for policy in policies:
+        variant = run.variants.get(name_of(phase, policy))
+        if variant is None:
+            continue
+        own = variant.own()
+        by_pause = sum(one.cuts.reason.count(PAUSE) for one in own)
+        cuts = sum(len(one.cuts.reason) for one in own)
+        disordered = violations_of(variant).get("I6", 0)
+        rows.append(
+            (policy, shown(jobs_per_session(variant)), f"{by_pause:,} / {cuts:,}",
+             str(disordered), shown(variant.estimate("create_job_ms")))
+        )  # fmt: skip
+    names = ("policy", "jobs_per_session", "cut_by_pause", "disordered", "create")
+    return Table(
+        id="pauses", section=DASH, title=say("pauses.title", phase=phase), rows=tuple(rows),
+        columns=tuple(say(f"column.{name}") for name in names), note=say("pauses.note"),
     )  # fmt: skip
 
 
-def _evaluate(run: StudyRun, say: Wording) -> Line:
-    phase = main_phase(run)
-    values: dict[str, object] = {"phase": phase}
-    words = []
-    for proposal in figures().proposal[4:]:
-        judged = judge_proposal(run, proposal, phase)
-        values[f"saves{proposal.id}"] = shown(judged.saving if judged else None)
-        values[f"promised{proposal.id}"] = span(proposal.saves)
-        values[f"verdict{proposal.id}"] = worded(say, judged) if judged else DASH
-        words.append(judged.verdict if judged else "undecided")
-    values["safe6"] = shown(_of(run, phase, "published+6s", "create_job_ms"))
-    tone = "bad" if "unsafe" in words else "mixed"
-    return Line(
-        asked=say("answer.evaluate.asked"), word=say("answer.evaluate.word"), tone=tone,
-        text=say("answer.evaluate", **values), evidence="stages",
-    )  # fmt: skip
-
-
-def _monitor(run: StudyRun, say: Wording) -> Line:
-    judged = [one for p in figures().proposal for one in judged_of(run, p).values()]
-    words = [one.verdict for one in judged]
-    off, more = words.count("less") + words.count("unsafe"), words.count("more")
-    text = say("answer.monitor", off=off, more=more, all=len(judged))
-    return Line(
-        asked=say("answer.monitor.asked"), word=say("answer.monitor.word"), tone="good",
-        text=text, evidence="monitored",
-    )  # fmt: skip
-
-
-def _claimed(run: StudyRun, say: Wording) -> Line:
-    phase = main_phase(run)
-    shares = {metric: _share(run, phase, "stage3", metric) for metric in LATENCIES}
-    low, high = figures().claim.percent
-    held = [m for m, s in shares.items() if s is not None and low <= 100 * s.estimate <= high]
-    values = {metric: _percent(share) for metric, share in shares.items()}
-    return Line(
-        asked=say("answer.claim.asked"),
-        word=say("answer.claim.word", held=len(held), all=len(METRICS) + 1),
-        tone="mixed" if held else "bad",
-        text=say("answer.claim", **values, phase=phase),
-        evidence="claim",
-    )
-
-
-def _instead(run: StudyRun, say: Wording) -> Line:
-    phase = main_phase(run)
-    name = name_of(phase, SAFE)
-    if name not in run.variants:
-        return Line(
-            asked=say("answer.safe.asked"), word=DASH, tone="mixed", text=DASH, evidence="safety"
-        )
-    variant = run.variants[name]
-    # Its own breaches are among its violations, but for cuts, which are compared with the base's.
-    elsewhere = [b for b in breaches(run, name) if b.variant != name or b.invariant == CUTS_EQUAL]
-    broken = sum(violations_of(variant).values()) + sum(found.count for found in elsewhere)
-    text = say(
-        "answer.safe.broken" if broken else "answer.safe.clean",
-        create=shown(_of(run, phase, SAFE, "create_job_ms")),
-        percent=_percent(_share(run, phase, SAFE, "create_job_ms")),
-        audio=shown(_of(run, phase, SAFE, "audio_chunk_ms")),
-        result=shown(_of(run, phase, SAFE, "job_result_ms")),
-        jobs=f"{jobs_of(variant):,}",
-        bound=counted(upper_bound_per_100k(variant)),
-        broken=broken,
-        phase=phase,
-    )
-    return Line(
-        asked=say("answer.safe.asked"), word=say("answer.safe.word"),
-        tone="bad" if broken else "good", text=text, evidence="safety",
-    )  # fmt: skip
+def jobs_per_session(variant: VariantRun) -> Estimate:
+    """Jobs for each session that was served, over replications."""
+    return t_interval([one.jobs / max(1, one.sessions) for one in variant.own()])

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-from simsched.experiments.report_findings import Line
+from simsched.experiments.report_answers import Line
+from simsched.experiments.report_cards import Card
 from simsched.experiments.report_style import STYLE
 from simsched.experiments.report_tables import DASH, Table
 from simsched.experiments.wording import Wording
@@ -31,18 +32,6 @@ BADGED: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """One proposal: headline, badges by phase, a picture, and facts as label and text."""
-
-    id: str
-    title: str
-    badges: tuple[tuple[str, str, str], ...]
-    tone: str
-    picture: str
-    facts: tuple[tuple[str, tuple[str, ...]], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Race:
     """What trying all orders showed: sentences, and moves of the shortest double."""
 
@@ -57,6 +46,7 @@ class Page:
 
     lines: Sequence[Line]
     cards: Sequence[Card]
+    stage_cards: Sequence[Card]
     stage_pictures: Sequence[str]
     repeat_picture: str
     race: Race
@@ -80,6 +70,7 @@ def page_html(page: Page, say: Wording) -> str:
         f'<p class="lead">{escape(say("page.lead"))}</p>',
         f'<p class="quiet">{escape(page.subtitle)}</p>{_rough(page)}</header><main>',
         _answer(page.lines, say),
+        _contents(page.tables, say),
         _cards(page, say),
         _stages(page, say),
         _race(page, say),
@@ -105,11 +96,27 @@ def _answer(lines: Sequence[Line], say: Wording) -> str:
         f'<a href="#{line.evidence}">{escape(say("page.evidence"))} →</a></p></li>'
         for line in lines
     )
-    return f'<section>{_heading(say, "answer")}<ol class="answer">{items}</ol></section>'
+    reading = f'<p class="note">{escape(say("page.reading"))}</p>'
+    return f'<section>{_heading(say, "answer")}<ol class="answer">{items}</ol>{reading}</section>'
+
+
+def _contents(tables: Sequence[Table], say: Wording) -> str:
+    """Links to the parts, and to every table by the report's own section number."""
+    parts = [(f"part-{key}", say(f"page.{key}")) for key in ("proposals", "by-stage", "race")]
+    parts += [
+        (table.id, f"{table.section} {table.title}" if table.section != DASH else table.title)
+        for table in tables
+    ]
+    links = "".join(
+        f'<li><a href="#{place}">{escape(title)}</a></li>'
+        for place, title in [*parts, ("part-method", say("page.method"))]
+    )
+    summary = f"<summary>{escape(say('page.contents'))}</summary>"
+    return f'<nav><details>{summary}<ul class="contents">{links}</ul></details></nav>'
 
 
 def _cards(page: Page, say: Wording) -> str:
-    cards = "".join(_card(card) for card in page.cards)
+    cards = "".join(_card(card, say) for card in page.cards)
     key = (
         f'<p class="key"><span class="band"></span>{escape(say("plot.promised"))} '
         f'<span class="dot"></span>{escape(say("plot.measured"))}</p>'
@@ -117,7 +124,7 @@ def _cards(page: Page, say: Wording) -> str:
     return f'<section>{_heading(say, "proposals")}{key}<div class="cards">{cards}</div></section>'
 
 
-def _card(card: Card) -> str:
+def _card(card: Card, say: Wording) -> str:
     badges = "".join(
         f'<span class="badge {verdict}"><small>{escape(phase)}</small> {escape(text)}</span>'
         for phase, verdict, text in card.badges
@@ -126,19 +133,26 @@ def _card(card: Card) -> str:
         f"<dt>{escape(label)}</dt>" + "".join(f"<dd>{escape(text)}</dd>" for text in texts)
         for label, texts in card.facts
     )
+    links = "".join(
+        f'<dd><a href="#{place}">{escape(title)}</a></dd>' for place, title in card.evidence
+    )
+    number = f'<span class="number">{escape(card.number)}</span>' if card.number else ""
+    section = escape(say("page.section", section=card.section))
+    figure = f"<figure>{card.picture}</figure>" if card.picture else ""
     return (
-        f'<article class="card {card.tone}" id="card-{card.id}"><h3><span class="number">'
-        f"{escape(card.id)}</span>{escape(card.title)}</h3><p>{badges}</p>"
-        f"<figure>{card.picture}</figure><dl>{facts}</dl></article>"
+        f'<article class="card {card.tone}" id="card-{card.id}"><h3>{number}'
+        f"{escape(card.title)} <small>{section}</small></h3><p>{badges}</p>{figure}"
+        f"<dl>{facts}<dt>{escape(say('card.evidence'))}</dt>{links}</dl></article>"
     )
 
 
 def _stages(page: Page, say: Wording) -> str:
     pictures = "".join(f"<figure>{picture}</figure>" for picture in page.stage_pictures)
+    cards = "".join(_card(card, say) for card in page.stage_cards)
     tables = "".join(_table(table, say) for table in page.tables if table.id == "stages")
     return (
-        f"<section>{_heading(say, 'stages').replace('stages', 'by-stage', 1)}"
-        f'<div class="pair">{pictures}</div>{tables}</section>'
+        f'<section>{_heading(say, "by-stage")}<div class="pair">{pictures}</div>'
+        f'<div class="cards">{cards}</div>{tables}</section>'
     )
 
 

@@ -71,7 +71,12 @@ dt { color: var(--muted); grid-column: 1; }
 dd { margin: 0; grid-column: 2; overflow-wrap: anywhere; }
 .pair { display: grid; gap: 1rem 2rem; grid-template-columns: repeat(auto-fit, minmax(min(100%,
   24rem), 1fr)); }
-.table { margin: 0 0 2rem; }
+.pair figure { max-width: 34rem; }
+.pair { margin-bottom: 1rem; }
+details summary { cursor: pointer; color: var(--more); margin: 1.2rem 0 0; }
+.contents { columns: 20rem; font-size: .9rem; margin: .5rem 0 0; padding-left: 1.1rem; }
+.contents a, dd a { white-space: normal; }
+.table { margin: 1.6rem 0 2rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .86rem; }
 th, td { text-align: left; vertical-align: top; padding: .38rem .7rem .38rem 0;
@@ -86,6 +91,7 @@ table.race { width: auto; }
 table.race td { padding-left: .7rem; }
 main > section:last-child { padding-bottom: 3rem; }
 @media print {
+  nav { display: none; }
   body { font-size: 10pt; }
   header, main { max-width: none; padding: 0; }
   h2, h3 { break-after: avoid; }

@@ -8,6 +8,7 @@ names its variant and replication. docs/studies.md documents all of it.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
@@ -45,6 +46,9 @@ STAGING: Final = ".writing"
 
 FORMAT: Final = 1
 """Number of the run directory's format; another one cannot be read."""
+
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The disk, the quota, or what one file may hold, is exhausted."""
 
 PACKAGES: Final = ("simpy", "msgspec", "immutables", "numpy", "lupa", "pyarrow")
 
@@ -194,6 +198,33 @@ def prepare(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SimschedError(f"{out}: cannot be made: {error.strerror}") from None
+
+
+@contextmanager
+def one_line_without_room(out: Path) -> Iterator[None]:
+    """
+    What cannot be written to a run directory, as one line that says what to do.
+
+    Raises:
+        SimschedError: the disk is full, or refuses; finished replications stay where they are.
+
+    """
+    try:
+        yield
+    except OSError as error:
+        folder = out / FOLDER
+        kept = (
+            f"what was finished is kept in {out}"
+            if folder.is_dir() and any(folder.iterdir())
+            else "nothing was finished"
+        )
+        if error.errno in NO_ROOM:
+            text = f"the disk is full: {kept}, make room and run again to go on"
+        elif error.errno in (errno.EACCES, errno.EROFS, errno.EIO):
+            text = f"{out}: cannot be written ({error.strerror}): {kept}"
+        else:
+            raise
+        raise SimschedError(text) from None
 
 
 def leave_nothing_empty(out: Path) -> None:

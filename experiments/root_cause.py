@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from simsched.experiments.figures import figures
 from simsched.experiments.intervals import (
     Estimate,
-    format_estimate,
     mean,
     t_interval,
     zero_upper_bound,
 )
-from simsched.experiments.page import Page
-from simsched.experiments.root_cause_texts import text
+from simsched.experiments.page import Page, figure
+from simsched.experiments.root_cause_texts import label, text
 from simsched.experiments.runs import Replication, StudyRun, VariantRun
 from simsched.experiments.statistics import paired_ratio, verdict
 from simsched.experiments.study import Study
@@ -134,7 +133,7 @@ def answer(run: StudyRun, study: Study, out_dir: Path, lang: str) -> list[dict[s
 
     """
     page = Page(text("title", lang), lang)
-    page.sentence(study.question, role="note")
+    page.sentence(study.question if lang == "en" else text("question", lang), role="note")
     for finding in findings(run, lang):
         page.sentence(finding, role="finding")
     page.sentence(text("note", lang), role="note")
@@ -170,7 +169,7 @@ def findings(run: StudyRun, lang: str) -> list[str]:
         if lock.wait_ms > BEHIND_MIN * whole:
             said.append(
                 text("behind", lang).format(
-                    share=lock.wait_ms / whole, step=lock.step, wait=f"{lock.wait_ms:,.4g}"
+                    share=lock.wait_ms / whole, step=lock.step, wait=f"{lock.wait_ms:,.0f}"
                 )
             )
     w1, six = _saved(run, REPAIRED), _saved(run, SIX)
@@ -181,6 +180,9 @@ def findings(run: StudyRun, lang: str) -> list[str]:
                 six=_plain(six), six_share=_percent(run, SIX),
             )
         )  # fmt: skip
+    reads = _saved(run, "W7")
+    if reads is not None:
+        said.append(text("reads", lang).format(w7=_plain(reads), w7_share=_percent(run, "W7")))
     w7, after = _saved(run, "W1 and W7"), _saved(run, "W1 and six")
     left = run.variants[REPAIRED].estimate(METRIC) if REPAIRED in run.variants else None
     if left is not None and w7 is not None and after is not None:
@@ -269,7 +271,7 @@ def _percent(run: StudyRun, variant: str) -> str:
         estimate=100 * ratio.estimate, half_width=100 * ratio.half_width,
         replications=ratio.replications, method=ratio.method, unit="%",
     )  # fmt: skip
-    return format_estimate(percent)
+    return figure(percent)
 
 
 def _negative(saved: Estimate) -> Estimate:
@@ -282,19 +284,22 @@ def _negative(saved: Estimate) -> Estimate:
 def _plain(estimate: Estimate | None) -> str:
     """Number and interval without the unit, which stands in the head or the sentence."""
     if estimate is None:
-        return "-"
-    return format_estimate(estimate).removesuffix(f" {estimate.unit}" if estimate.unit else "")
+        return figure(None)
+    return figure(replace(estimate, unit=""))
 
 
 def _count(estimate: Estimate, chances: int) -> str:
     """A count per run; zero seen is printed with its upper bound by the rule of three."""
     if estimate.estimate == 0 and chances:
-        return f"0 (95 %: < {zero_upper_bound(chances):.2g} per session)"
+        return f"0 (≤ {zero_upper_bound(chances):.2g}, 95 %)"
     return _plain(estimate)
 
 
 def _savings(page: Page, run: StudyRun, study: Study, lang: str) -> None:
-    labels = {variant.name: variant.label or variant.name for variant in study.variants}
+    labels = {
+        variant.name: label(variant.name, variant.label or variant.name, lang)
+        for variant in study.variants
+    }
     ranked = [name for name in run.variants if _saved(run, name) is not None]
 
     def rank(name: str) -> tuple[bool, float]:
@@ -303,7 +308,7 @@ def _savings(page: Page, run: StudyRun, study: Study, lang: str) -> None:
 
     rows = [_savings_row(run, name, labels) for name in (BASE, *sorted(ranked, key=rank))]
     keys = ("variant", "base", "latency", "p95", "saves", "percent", "result")
-    page.table(text("savings", lang), [text(key, lang) for key in keys], rows)
+    page.table("", [text(key, lang) for key in keys], rows)
 
 
 def _savings_row(run: StudyRun, name: str, labels: Mapping[str, str]) -> list[str]:
@@ -335,7 +340,7 @@ def _parts(page: Page, run: StudyRun, name: str, lang: str) -> None:
     )  # fmt: skip
     rows = [
         [
-            part.step, f"{part.calls:.2f}", f"{part.wait_ms:.3f}", f"{part.own_ms:.3f}",
+            part.step, f"{part.calls:.2f}", f"{part.wait_ms:,.3f}", f"{part.own_ms:,.3f}",
             f"{(part.wait_ms + part.own_ms) / total:.1%}" if total else "-",
         ]
         for part in (*shown, rest, whole)
@@ -355,4 +360,4 @@ def _losses(page: Page, run: StudyRun, lang: str) -> None:
         cells.insert(_LOSSES.index("stuck"), _count(lost["stuck"], sessions))
         rows.append([name, *cells])
     head = [text("variant", lang), *(text(key, lang) for key in _LOSSES)]
-    page.table(text("losses", lang), head, rows)
+    page.table("", head, rows)

@@ -11,6 +11,16 @@ from typing import Final
 
 _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "title": ("What dominates job creation", "任务创建延迟的主因"),
+    "question": (
+        "What dominates the latency of job creation, and what removes it?",
+        "任务创建延迟的主因是什么，如何消除？",
+    ),
+    "reads": (
+        "Without touching the connection, readiness from the snapshot (W7) saves {w7} ms "
+        "({w7_share}): it takes away the operations that queue behind the reads, not the reads.",
+        "即使不改动连接，就绪状态改读快照（W7）也节省 {w7} ms（{w7_share}）："
+        "它去掉的是排在阻塞读取之后的操作，而非阻塞读取本身。",
+    ),
     "parts": ("A job creation, step by step", "任务创建逐步分解"),
     "savings": ("What each change saves, ranked", "各项改动的节省排名"),
     "losses": ("What the means leave out, per run", "均值之外：每次运行的损失"),
@@ -69,14 +79,16 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "lost": (
         "As shipped, {cut} utterances were cut ({other} with W1), of which {created} had become a "
         "job and {finished} were finished when the run ended; {chunks} audio chunks were refused, "
-        "{unanswered} answers were late or missing (I3); sessions wedged (I8): {stuck}. All per "
+        "{unanswered} answers were late or missing (I3); sessions wedged (I8; the bound "
+        "is per session): {stuck}. All per "
         "run of {sessions:.0f} sessions.",
         "出厂状态下切出 {cut} 句（W1下 {other} 句），运行结束时其中 {created} 句成为任务、"
         "{finished} 个完成；{chunks} 个音频块被拒，{unanswered} 个结果迟到或缺失（I3）；"
-        "卡死的会话（I8）：{stuck}。均为每次运行（{sessions:.0f} 个会话）。",
+        ""
+        "卡死的会话（I8；上界按每会话计）：{stuck}。均为每次运行（{sessions:.0f} 个会话）。",
     ),
     "note": (
-        "Savings are paired by replication under common random numbers; every +- is half of a 95 % "
+        "Savings are paired by replication under common random numbers; every ± is half of a 95 % "
         "interval. Means count creations that ended: those still waiting when the run ended are "
         "not in them, so the shipped mean is, if anything, too low.",
         "节省量按共同随机数逐次配对；± 为 95% 置信区间的半宽。均值只含已结束的创建："
@@ -89,3 +101,31 @@ def text(key: str, lang: str) -> str:
     """One of the page's texts, in `en` or `zh`."""
     english, chinese = _TEXTS[key]
     return chinese if lang == "zh" else english
+
+
+_LABELS: Final[Mapping[str, str]] = {
+    "shipped": "出厂状态",
+    "W1": "W1：流读取独立连接，其余 16 个连接",
+    "W1, 1 connection": "W1：流读取独立连接，其余 1 个连接",
+    "W7, pipelined": "W7：能力读取合并为一次流水线",
+    "W7": "W7：就绪状态改读快照",
+    "W8": "W8：取消第二次节点选择",
+    "W18": "W18：访问存储时不持有 jobs 锁",
+    "P1": "建议1：每次创建一个快照",
+    "P2": "建议2：每次创建只读一次 binding",
+    "P3": "建议3：音频时钟只读一次",
+    "P4": "建议4：合并组更新",
+    "P5": "建议5：Session 读写锁",
+    "P6": "建议6：带有效期的缓存",
+    "six proposals": "六项建议合计",
+    "all repairs": "W1、W7、W8 与 W18（W3 出厂即如此）",
+    "safe": "safe 设计",
+    "W1 and W7": "W1 之后再加 W7",
+    "W1 and six": "W1 之后再加六项建议",
+    "W1 and W3": "W1 之后撤销 W3：按报告价格做深拷贝",
+}
+
+
+def label(variant: str, english: str, lang: str) -> str:
+    """What a variant of the packaged study is called; another one keeps its own label."""
+    return _LABELS.get(variant, english) if lang == "zh" else english

@@ -18,6 +18,7 @@ from simsched.experiments.results import (
     as_json,
     leave_nothing_empty,
     manifest,
+    one_line_without_room,
     prepare,
     replaced,
     summary,
@@ -108,14 +109,14 @@ def run_to_directory(
     """
     prepare(out)
     try:
-        with workers_for(options.jobs, options.cluster) as workers:
+        with one_line_without_room(out), workers_for(options.jobs, options.cluster) as workers:
             runner = Runner(study, out, workers, progress)
             run = runner.run()
     except BaseException:
         leave_nothing_empty(out)
         raise
     run.quick, run.command = study.quick, command
-    with replaced(out) as place:
+    with one_line_without_room(out), replaced(out) as place:
         write_tables(place, run, runner.folder)
         verdicts = answer(run, study, place, options.lang)
         write_whole(place / SUMMARY, as_json(summary(run, verdicts)))

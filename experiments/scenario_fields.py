@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from simsched.errors import ConfigError
-from simsched.experiments.overrides import copied
-from simsched.models.fields import Fields
+from simsched.experiments.overrides import copied, stem
+from simsched.models.fields import Fields, meant
 from simsched.models.prices import CostModel
 from simsched.models.runtime import Execution
 from simsched.models.service import ServiceModel
@@ -104,6 +104,9 @@ def read_scenario(
         fields.raw(key)
     if not fields.has("horizon"):
         fields.duration("horizon", 0)
+    for key in fields.names():
+        if stem(key) not in SCENARIO_KEYS:
+            raise fields.fail(key, f"unknown key; {meant(key, SCENARIO_KEYS)}")
     fields.close()
     _check_end(fields, scenario, load)
     return Setting(scenario=scenario, load=load)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from typing import Any, Final, Literal
 
 from simsched.errors import ConfigError
@@ -36,6 +37,9 @@ NODES_MAX: Final = 10_000
 INSTANCES_MAX: Final = 16
 WARMUP_S: Final = 2
 """Until then nodes fill up."""
+
+ASKED: Final = ("policy", "costs", "metric", "seed", "replications")
+"""What a search takes beside the question itself."""
 
 SETTINGS: Final[Mapping[str, Any]] = {
     "cores": 4,
@@ -234,13 +238,24 @@ def size(
         instances *= 2
     if best is not None and best.instances > 2:
         best = _fewer_instances(search, best)
-    words = ["simsched", "experiment", "size", "--speakers", str(speakers), "--p95", f"{p95_ms:g}"]
-    words += ["--policy", policy, "--costs", costs, "--metric", metric, "--seed", str(seed)]
-    words += ["--replications", str(replications)]
+    asked = (policy, costs, metric, seed, replications)
     return SizeResult(
         speakers=speakers, p95_ms=p95_ms, metric=metric, best=best,
-        probes=tuple(search.found.values()), command=shlex.join(words),
+        probes=tuple(search.found.values()), command=_command(speakers, p95_ms, asked),
     )  # fmt: skip
+
+
+def _command(speakers: int, p95_ms: float, asked: tuple[str, str, str, int, int]) -> str:
+    """What repeats a search: the command line, or Python for what the command line does not ask."""
+    defaults = signature(size).parameters
+    if asked == tuple(defaults[name].default for name in ASKED):
+        words = ["simsched", "experiment", "size"]
+        return shlex.join([*words, "--speakers", str(speakers), "--p95", f"{p95_ms:g}"])
+    more = ", ".join(f"{name}={value!r}" for name, value in zip(ASKED, asked, strict=True))
+    call = f"size({speakers}, {p95_ms:g}, {more})"
+    return shlex.join(
+        ["python", "-c", f"from simsched.experiments.size import size; print({call})"]
+    )
 
 
 def _fewer_instances(search: _Search, best: Probe) -> Probe:

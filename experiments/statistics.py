@@ -71,7 +71,7 @@ __all__ = [
 Verdict = Literal["confirmed", "less", "more", "undecided"]
 
 # Fewer degrees than this and the estimated coefficients cost more than the controls save.
-_CONTROL_DEGREES_MIN: Final = 6
+CONTROL_DEGREES_MIN: Final = 6
 # A pivot of the controls' correlation matrix below this means that one repeats the others.
 _PIVOT_MIN: Final = 1e-9
 
@@ -194,7 +194,7 @@ def control_variates(
     plain = t_interval(results, level, unit=unit)
     degrees = len(results) - len(known_means) - 1
     columns = [[row[k] for row in rows] for k in range(len(known_means))]
-    fit = _regress(results, columns) if degrees >= _CONTROL_DEGREES_MIN else None
+    fit = _regress(results, columns) if degrees >= CONTROL_DEGREES_MIN else None
     if fit is None:
         none = (0.0,) * len(known_means)
         return Controlled(estimate=plain, plain=plain, r_squared=0.0, coefficients=none)

@@ -307,6 +307,8 @@ class _Reader:
 
     def _variants(self, quick: Table, quick_fields: Fields) -> tuple[Variant, ...]:
         entries = self._entries()
+        if quick:
+            self._check_whole(entries)
         start = laid_over(self._plain("scenario"), quick)
         wanted = self._wanted(quick_fields, entries)
         made: dict[str, Variant] = {}
@@ -314,6 +316,12 @@ class _Reader:
             if name in wanted:
                 made[name] = self._variant(name, entries[name], start, made)
         return tuple(made[name] for name in entries if name in made)
+
+    def _check_whole(self, entries: Mapping[str, Table]) -> None:
+        """What `--quick` overrides has to be right as well."""
+        whole: dict[str, Variant] = {}
+        for name in _bases_first(entries, self._where):
+            whole[name] = self._variant(name, entries[name], self._plain("scenario"), whole)
 
     def _plain(self, name: str) -> Table:
         table = self._fields.raw(name, {})

@@ -44,3 +44,7 @@ class Wording:
     def listed(self, items: Iterable[str]) -> str:
         """A list as people write it."""
         return ("、" if self.lang == "zh" else ", ").join(items)
+
+    def clauses(self, items: Iterable[str]) -> str:
+        """Clauses of one sentence."""
+        return ("；" if self.lang == "zh" else "; ").join(items)

@@ -69,6 +69,10 @@ TABLE_TEXTS: Final[dict[str, tuple[str, str]]] = {
     "column.policy": ("policy", "策略"),
     "column.doubles": ("double jobs", "重复任务"),
     "column.interval": ("95 % interval", "95% 区间"),
+    "column.jobs_per_session": ("jobs per session", "每会话任务数"),
+    "column.cut_by_pause": ("cuts made by a pause", "由停顿切出"),
+    "column.disordered": ("answers out of order (I6)", "答复乱序 (I6)"),
+    "column.create": ("job creation", "任务创建"),
     "column.report_says": ("the report says", "报告的说法"),
     "column.against": ("against it", "与之矛盾"),
     "column.here": ("here", "本研究的做法与数值"),
@@ -202,6 +206,18 @@ TABLE_TEXTS: Final[dict[str, tuple[str, str]]] = {
         "A client repeats its request on the other instance after the gap (reconnect, retry). The "
         "share of requests repeated is that of the study file.",
         "客户端在该间隔后于另一实例重复请求（重连、重试）；重复比例见研究文件。",
+    ),
+    "pauses.title": (
+        "Not in the report: utterances of a single chunk (phase {phase})",
+        "报告未提及：单个音频块的语句（Phase{phase}）",
+    ),
+    "pauses.note": (
+        "A pause between two chunks cuts what is held, the chunk that ends the pause included. "
+        "Where the silence before it has already cut, that chunk is all there is: an utterance of "
+        "its own. pause_cut=held cuts only audio that waited through the pause; all other cuts "
+        "stay.",
+        "两个音频块之间的停顿会切出已缓存的全部音频，包括结束停顿的那一块。若此前的静音已经切句，"
+        "则只剩这一块，被单独切成一句。pause_cut=held 只切经历了停顿的音频；其余切句不变。",
     ),
     "unpriced.title": ("Steps that the report does not price", "报告未给出耗时的步骤"),
     "unpriced.note": (

@@ -19,7 +19,7 @@ PAGE_TEXTS: Final[dict[str, tuple[str, str]]] = {
     ),
     "page.answer": ("The answer", "结论"),
     "page.proposals": ("Proposal by proposal", "逐项建议"),
-    "page.stages": ("Stage by stage", "逐个阶段"),
+    "page.by-stage": ("Stage by stage", "逐个阶段"),
     "page.tables": ("The report's tables, recomputed", "报告各表的重新计算"),
     "page.race": ("How one request gets two jobs", "一个请求如何得到两个任务"),
     "page.method": ("How this was computed", "计算方法"),
@@ -34,21 +34,22 @@ PAGE_TEXTS: Final[dict[str, tuple[str, str]]] = {
     ),
     "not_quick": ("not in the quick form", "快速版本未包含"),
     "phase": ("phase {phase}", "Phase{phase}"),
-    "phase.long": (
-        "phase {phase} ({instances})",
-        "Phase{phase}（{instances}）",
-    ),
     "plot.saving": ("saves, ms", "节省，毫秒"),
     "plot.promised": ("promised", "报告预期"),
     "plot.measured": ("measured, 95 % interval", "实测，95% 区间"),
     "plot.gap": ("repeat after, ms", "重复请求间隔，毫秒"),
     "plot.doubles": ("double jobs per 100,000", "每十万任务的重复任务"),
-    "plot.stage": ("stages up to {stage}", "阶段1至{stage}"),
     "plot.stages": (
         "Saving per job creation, phase {phase}",
         "每次任务创建的节省（Phase{phase}）",
     ),
-    "plot.repeats": ("Two jobs for one request", "一个请求得到两个任务"),
+    "page.reading": (
+        "± is half of a 95 % interval; (n = 1): one run, no interval. Phase 1 is one instance, "
+        "phase 2 several with a shared store. Safety counts what a variant breaks more often than "
+        "today's design.",
+        "± 为 95% 区间的半宽；(n = 1) 表示仅一次实验，没有区间。Phase1 为单实例，"
+        "Phase2 为共享存储的多实例。安全性只计比现有设计更常发生的违反。",
+    ),
     # Verdicts
     "verdict.confirmed": ("confirmed", "属实"),
     "verdict.confirmed_zero": ("confirmed, not told from 0", "属实，但与 0 无法区分"),
@@ -65,11 +66,12 @@ PAGE_TEXTS: Final[dict[str, tuple[str, str]]] = {
     "answer.approve.yes.word": ("Yes", "可以"),
     "answer.approve.no": (
         "Together they save {create} per job creation, {audio} per audio chunk and {result} per "
-        "job result (phase {phase}), but {unsafe} break what works today. Approve {instead} "
-        "instead.",
+        "job result (phase {phase}). But {unsafe}. Approve {instead} instead.",
         "合计每次任务创建节省 {create}，每个音频块节省 {audio}，每个任务结果节省 {result}"
-        "（Phase{phase}），但{unsafe}会破坏现有的正确行为。建议改为批准 {instead}。",
+        "（Phase{phase}）。但是：{unsafe}。建议改为批准 {instead}。",
     ),
+    "answer.approve.why": ("proposal {id} is unsafe: {why}", "建议{id}不安全：{why}"),
+    "answer.approve.form": ("{id}s (saves {saves})", "{id}s（节省 {saves}）"),
     "answer.approve.yes": (
         "Together they save {create} per job creation, {audio} per audio chunk and {result} per "
         "job result (phase {phase}), and break nothing that their base keeps.",
@@ -78,13 +80,22 @@ PAGE_TEXTS: Final[dict[str, tuple[str, str]]] = {
     ),
     "answer.evaluate.asked": ("2. Evaluate stage 3?", "2. 评估阶段3？"),
     "answer.evaluate.word": ("Split it", "拆开评估"),
-    "answer.evaluate": (
-        "Proposal 5 saves {saves5} (promised {promised5}: {verdict5}); proposal 6 saves {saves6} "
-        "(promised {promised6}: {verdict6}). Proposal 6 with a cache that a new snapshot version "
-        "makes invalid saves {safe6}.",
-        "建议5节省 {saves5}（预期 {promised5}：{verdict5}）；建议6节省 {saves6}"
-        "（预期 {promised6}：{verdict6}）。若建议6的缓存在快照版本更新后立即失效，则节省 {safe6}。",
+    "answer.evaluate.one": (
+        "proposal {id} {gain} (promised {promised}): {verdict}{why}",
+        "建议{id}{gain}（预期 {promised}）：{verdict}{why}",
     ),
+    "answer.evaluate": (
+        "In phase {phase} {parts}. With a cache that every new version of the snapshot makes "
+        "invalid (6s), proposal 6 {gain6s}.",
+        "在 Phase{phase} 中，{parts}。若缓存随每个新快照版本失效（6s），建议6{gain6s}。",
+    ),
+    "because": (", because {why}", "，因为{why}"),
+    "gain.saves": ("saves {saves}", "节省 {saves}"),
+    "gain.none": (
+        "saves nothing that can be told from 0 ({saves})",
+        "的节省与 0 无法区分（{saves}）",
+    ),
+    "gain.costs": ("saves nothing, it costs {costs}", "不但没有节省，反而多花 {costs}"),
     "answer.monitor.asked": ("3. Build performance monitoring?", "3. 建立性能监控体系？"),
     "answer.monitor.word": ("Yes, first", "应当，且先做"),
     "answer.monitor": (
@@ -95,7 +106,10 @@ PAGE_TEXTS: Final[dict[str, tuple[str, str]]] = {
         "高于预期。报告没有基线：没有 8.1 节的指标就无人能发现。",
     ),
     "answer.claim.asked": ("Is 20–30 % less latency right?", "“减少20–30%延迟”是否成立？"),
-    "answer.claim.word": ("For {held} of {all} latencies", "{all} 种延迟中有 {held} 种成立"),
+    "answer.claim.word": (
+        "Met by {held} of {all} latencies",
+        "{all} 种延迟中有 {held} 种的区间与之相交",
+    ),
     "answer.claim": (
         "All three stages (phase {phase}) take off {create_job_ms} of job creation, "
         "{audio_chunk_ms} of an audio chunk, {job_result_ms} of a job result, and "
@@ -118,6 +132,25 @@ PAGE_TEXTS: Final[dict[str, tuple[str, str]]] = {
         "result (phase {phase}), but broke invariants {broken} times here.",
         "safe 方案每次任务创建节省 {create}（{percent}），每个音频块节省 {audio}，每个结果节省 "
         "{result}（Phase{phase}），但此处违反约束 {broken} 次。",
+    ),
+    "answer.missed.asked": ("What does the report miss?", "报告遗漏了什么？"),
+    "answer.missed.word": ("Single-chunk jobs", "单块音频任务"),
+    "answer.missed": (
+        "{share} of all jobs need not be: where silence has cut an utterance, the rule on pauses "
+        "cuts the first chunk of the next one again, alone. A session makes {jobs} jobs instead of "
+        "{held} (phase {phase}); answers out of order: {disordered}, without that rule {ordered}. "
+        "{touched}",
+        "{share} 的任务本不必存在：静音已切出一句之后，停顿规则又把下一句的第一个音频块单独切出。"
+        "每个会话产生 {jobs} 个任务，本应为 {held} 个（Phase{phase}）；答复乱序 {disordered} 次，"
+        "去掉该规则后 {ordered} 次。{touched}",
+    ),
+    "answer.missed.none": (
+        "None of the six proposals that were run changes that.",
+        "所运行的各项建议均未触及此问题。",
+    ),
+    "answer.missed.some": (
+        "Of the six proposals only {who} changes it, and not on purpose: see its safety.",
+        "六项建议中只有{who}改变了它，而且并非有意：见其安全性。",
     ),
     # Proposals (section 5) and their risks (section 7)
     "proposal.short": ("proposal {id}", "建议{id}"),
@@ -148,13 +181,46 @@ PAGE_TEXTS: Final[dict[str, tuple[str, str]]] = {
     "card.mitigation": ("mitigation", "缓解措施"),
     "card.safe_form": ("safe form", "安全形式"),
     "card.weeks": ("{low}–{high} weeks (stage {stage})", "{low}–{high} 周（阶段{stage}）"),
+    "card.unsafe": ("Not safe: {why}. {cause}", "不安全：{why}。{cause}"),
+    "card.safe": ("No fault beyond today's was seen.", "未见超出现状的缺陷。"),
     "card.clean": (
-        "{phase}: nothing broken that the base keeps ({jobs} jobs; 0 seen means at most {bound} "
-        "per 100,000, 95 %)",
-        "{phase}：未破坏基准所保持的约束（{jobs} 个任务；观察到 0 次，95% 上界为每十万任务 "
-        "{bound} 次）",
+        "{phase}: 0 in {jobs} jobs, so at most {bound} per 100,000 (95 %)",
+        "{phase}：{jobs} 个任务中 0 次，95% 上界为每十万任务 {bound} 次",
     ),
-    "card.more": ("more than the base, per 100,000:", "每十万比基准多："),
+    "card.evidence": ("evidence", "依据"),
+    "link.proposals": ("promised and measured", "预期与实测"),
+    "link.issues": ("the calls that it removes", "所去除的调用"),
+    "link.part-race": ("how two jobs come about", "两个任务如何产生"),
+    "link.repeated": ("double jobs by gap", "重复任务与间隔"),
+    "link.safety": ("broken invariants", "约束违反情况"),
+    "link.stages": ("promised and measured", "预期与实测"),
+    "card.contains": ("contains", "包含"),
+    "card.alone": ("adds by itself", "单独贡献"),
+    "card.alone_of": (
+        "phase {phase}: {saves} of the report's mixed sum (promised {promised})",
+        "Phase{phase}：报告的混合合计 {saves}（预期 {promised}）",
+    ),
+    "card.stage_saved": (
+        "{phase}: {create} per job creation, {audio} per audio chunk, {result} per job result",
+        "{phase}：每次任务创建 {create}，每个音频块 {audio}，每个任务结果 {result}",
+    ),
+    "card.stage_promised": (
+        "{saves} per job creation, stages before it included",
+        "每次任务创建 {saves}（含之前各阶段）",
+    ),
+    "card.stage_member": ("{id} {title}: {word}", "{id} {title}：{word}"),
+    "card.stage_unsafe": ("Not safe: {why}.", "不安全：{why}。"),
+    "card.stage_cause": ("proposal {id}, because {why}", "建议{id}，因为{why}"),
+    "card.stage_effort": ("proposal {id}: {effort}", "建议{id}：{effort}"),
+    "card.stage_title": ("Stages 1 to {stage}", "阶段1至{stage}"),
+    "card.stage_first": ("Stage 1", "阶段1"),
+    "card.costs": ("It costs time.", "反而更慢。"),
+    "card.danger": (
+        "Doubles were seen up to a repeat after {doubled} ms, none from {free} ms on: by then the "
+        "first job is recorded.",
+        "重复间隔不超过 {doubled} 毫秒时出现重复任务，从 {free} 毫秒起不再出现："
+        "此时第一个任务已登记。",
+    ),
     "card.saved": ("{phase}: {saves}. {why}", "{phase}：{saves}。{why}"),
     "card.promised_of": ("{saves} ({metric})", "{saves}（{metric}）"),
     "card.safe_saves": ("{id}s ({how}): {saves}, {verdict}", "{id}s（{how}）：{saves}，{verdict}"),
@@ -188,14 +254,44 @@ PAGE_TEXTS: Final[dict[str, tuple[str, str]]] = {
     "mitigation.regression": ("thorough tests, canary release", "充分测试，灰度发布"),
     # Safety
     "breach.plain": (
-        "{rule}, {meaning}: {more} ± {half} ({count} of {out_of}; base: {base})",
-        "{rule}（{meaning}）：{more} ± {half}（{out_of} 中 {count} 次；基准 {base} 次）",
+        "{meaning} ({rule}): {more} ± {half} more per 100,000 {unit} than today ({count} of "
+        "{out_of}; today {base})",
+        "{meaning}（{rule}）：每十万{unit}比现状多 {more} ± {half}（{out_of} 中 {count} 次；现状 "
+        "{base} 次）",
     ),
     "breach.repeat": (
-        "when a request is repeated on the other instance after {gap} ms: {rule}, {meaning}: "
-        "{more} ± {half} ({count} of {out_of}; base: {base})",
-        "当请求在 {gap} 毫秒后于另一实例重复时：{rule}（{meaning}）：{more} ± {half}"
-        "（{out_of} 中 {count} 次；基准 {base} 次）",
+        "{meaning} ({rule}) when a request is repeated on the other instance after {gap} ms: "
+        "{more} ± {half} more per 100,000 {unit} than today ({count} of {out_of}; today {base})",
+        "请求在 {gap} 毫秒后于另一实例重复时，{meaning}（{rule}）：每十万{unit}比现状多 {more} ± "
+        "{half}（{out_of} 中 {count} 次；现状 {base} 次）",
+    ),
+    "unit.jobs": ("jobs", "任务"),
+    "unit.cuts": ("cuts", "次切句"),
+    "plain.I1": (
+        "a request that reaches both instances at nearly the same time gets two jobs",
+        "几乎同时到达两个实例的同一请求会得到两个任务",
+    ),
+    "plain.I2": ("nodes are given more jobs than they have slots", "节点被分配的任务多于其槽位"),
+    "plain.I3": ("answers go missing, or come twice", "答复缺失或重复"),
+    "plain.I6": ("answers leave out of order", "答复乱序"),
+    "plain.I11": ("a repeated request gets another job", "重复的请求得到另一个任务"),
+    "plain.I13": ("sentences are cut too early or too late", "切句过早或过晚"),
+    "plain.I14": ("sentences are cut at other places than today", "切句位置与现状不同"),
+    "plain.other": ("it breaks what works today", "它破坏了现有的正确行为"),
+    "cause.1": ("All steps share one snapshot.", "所有步骤共用一个快照。"),
+    "cause.2": (
+        "It drops the second look under the request lock, which is what the lock is for.",
+        "它去掉了请求锁内的复查，而这正是加锁的目的。",
+    ),
+    "cause.3": (
+        "One reading of the clock serves two purposes: the timer for silence starts too early.",
+        "同一次时钟读数被用于两个目的：静音计时的起点过早。",
+    ),
+    "cause.4": ("Two updates become one.", "两次更新合并为一次。"),
+    "cause.5": ("Readers no longer exclude each other.", "读者之间不再互斥。"),
+    "cause.6": (
+        "A remembered choice of node is reused although the node has filled up since.",
+        "缓存的节点选择在该节点已满后仍被复用。",
     ),
     "rule.I1": ("two jobs for one utterance", "同一句话产生两个任务"),
     "rule.I2": ("a node held more jobs than it has slots", "节点承担的任务多于槽位"),
@@ -203,7 +299,7 @@ PAGE_TEXTS: Final[dict[str, tuple[str, str]]] = {
     "rule.I6": ("answers out of order", "答复乱序"),
     "rule.I11": ("a repeated request got another job", "重复请求得到了另一个任务"),
     "rule.I13": ("cut too early or too late", "切句过早或过晚"),
-    "rule.I14": ("cuts unlike the base's, per 100,000 cuts", "与基准不同的切句，每十万次切句"),
+    "rule.I14": ("cuts at other places", "切句位置不同"),
     "rule.other": ("broken", "被违反"),
     # Operations, metrics, levels
     "operation.create_job": ("job creation", "任务创建"),

@@ -105,6 +105,13 @@ def test_a_failure_while_writing_costs_no_earlier_run(tmp_path: Path) -> None:
         (["experiment", "show", "gone"], "is no run directory"),
         (["experiment", "compare", "gone", "gone"], "is no run directory"),
         (["experiment", "new", "my.txt"], "ends in .toml"),
+        (["experimnt", "list"], "did you mean 'experiment'"),
+        (["experiment", "rnu", "report"], "did you mean 'run'"),
+        (["experiment", "run", str(STUDY), "--replication", "3"], "--replications"),
+        (["experiment", "run", str(STUDY), "--lang", "fr"], "'en', 'zh'"),
+        (["experiment", "run"], "Missing argument 'STUDY'"),
+        (["experiment", "run", str(STUDY), "--jobs", "two"], "not a valid integer"),
+        (["--quiet"], "--quiet"),
         (["policy", "show", "publishd"], "did you mean published"),
         (["policy", "compare", "safe", "safe,slots=many"], "slots"),
     ],
@@ -208,6 +215,32 @@ def test_starting_is_quick_because_heavy_packages_wait() -> None:
     assert not loaded & {"numpy", "pandas", "matplotlib", "scipy", "rich", "simpy", "pyarrow"}
 
 
+@pytest.mark.parametrize("module", ["click", "numpy", "simsched.experiments.study"])
+def test_ctrl_c_while_it_still_loads_is_one_line(module: str, tmp_path: Path) -> None:
+    """Pressed during an import, of the command itself or of what it needs: nothing but a word."""
+    (tmp_path / "press.py").write_text(
+        "import sys\n"
+        "class Press:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Press())\n"
+        "import runpy\n"
+        "sys.argv[0] = 'simsched'\n"
+        "runpy.run_module('simsched', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "press.py", "experiment", "list"],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.split() == ["simsched:", "interrupted"]
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_keeps_what_was_finished(tmp_path: Path) -> None:
     """Interrupted from a terminal: exit code 130, no traceback, the command that goes on."""
@@ -226,7 +259,8 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path: Path) -> None:
 
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
-    assert "to go on" in errors
+    assert "to go on: simsched experiment run" in errors
+    assert errors.count("\n") == 1
     assert list(out.glob(".replications/*-0000?"))
     assert not (out / "summary.json").exists()
 

@@ -7,14 +7,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import simsched
+from simsched.cli import main
 from simsched.errors import SimschedError
-from simsched.experiments.intervals import LEVEL, bonferroni
-from simsched.experiments.queue_answers import Row, answer, rows, savings
+from simsched.experiments.intervals import LEVEL, bonferroni, t_quantile
+from simsched.experiments.queue_answers import FIGURES, Row, answer, rows, savings
 from simsched.experiments.queue_cases import known_case
-from simsched.experiments.queue_measure import PREFIX, measure_queue, tail_quantile
+from simsched.experiments.queue_measure import (
+    CONTROL,
+    PREFIX,
+    known_controls,
+    measure_queue,
+    tail_quantile,
+)
+from simsched.experiments.queue_reading import reading
 from simsched.experiments.queueing import lindley_waits
 from simsched.experiments.runs import Replication, StudyRun, VariantRun, Window
 from simsched.experiments.study import Study, Variant
@@ -293,6 +303,107 @@ service.service = { kind = "exponential", mean_ms = 95 }
     wide = 2 * change.simulated.half_width
     assert abs(change.simulated.estimate - change.exact) <= wide
     assert wide < change.exact, "pairs tell a saving that independent runs of this length could not"
+
+
+def test_a_change_is_judged_with_all_other_comparisons(tmp_path: Path) -> None:
+    """A saving stands beside its exact value, in an interval widened for the number of all."""
+    text = """
+[[variant]]
+name = "faster"
+base = "case"
+service.service = { kind = "exponential", mean_ms = 95 }
+"""
+    study = case(
+        tmp_path, '{ kind = "poisson", rate_per_s = 6 }', EXPONENTIAL, horizon_s=60, text=text
+    )
+    run = played(study)
+    compared = [row for row in rows(run, study) if row.inside is not None]
+    (change,) = savings(run, study)
+    degrees = study.replications - 2  # one control at this number of replications
+    level = bonferroni(LEVEL, len(compared) + 1)
+    ratio = change.wide.half_width / change.simulated.half_width
+    assert ratio == pytest.approx(t_quantile(level, degrees) / t_quantile(LEVEL, degrees))
+    verdicts = answer(run, study, tmp_path, "en")
+    assert verdicts[-1]["verdict"] == "inside"
+    assert verdicts[-1]["exact"] == pytest.approx(change.exact)
+    counted = f"{len(compared) + 1} of {len(compared) + 1} exact values"
+    assert counted in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "service", "servers"),
+    [
+        ('{ kind = "poisson", rate_per_s = 6 }', EXPONENTIAL, 1),
+        ('{ kind = "poisson", rate_per_s = 9 }', '{ kind = "erlang", k = 3, mean_ms = 150 }', 2),
+        ('{ kind = "constant", gap_ms = 160 }', EXPONENTIAL, 1),
+    ],
+)
+def test_the_rush_control_has_the_expectation_that_is_said(
+    arrivals: str, service: str, servers: int, tmp_path: Path
+) -> None:
+    """Over 12 runs the mean square of work less time is what the laws alone say, within 4 sigma."""
+    study = case(tmp_path, arrivals, service, servers=servers)
+    (variant,) = study.variants
+    name = f"{CONTROL}rush"
+    found = [
+        measured(variant, simulate(variant.scenario, seed=5, replication=r), variant.scenario, 0)
+        for r in range(12)
+    ]
+    values = np.array([one.metrics[name] for one in found])
+    error = values.std(ddof=1) / math.sqrt(len(values))
+    assert abs(values.mean() - known_controls(variant.scenario)[name]) <= 4 * error
+    assert error / values.mean() < 0.15, "the test could tell"
+
+
+@pytest.mark.parametrize(
+    ("more", "places", "said"),
+    [
+        ("", 1_000_000, "M/D/2"),
+        ("", 200, "M/D/2, line 200"),
+        ("", 0, "M/D/2, no line"),
+        ('patience = "3 s"', 5, "M/D/2, patience 3 s, line 5"),
+        ('patience = { kind = "exponential", mean_ms = 400 }', 1_000_000,
+         "M/D/2, patience M 0.4 s"),
+    ],
+)  # fmt: skip
+def test_a_scenario_is_read_in_kendalls_notation(
+    more: str, places: int, said: str, tmp_path: Path
+) -> None:
+    """Servers, laws and every bound on a wait are named."""
+    study = case(
+        tmp_path, '{ kind = "poisson", rate_per_s = 6 }', '"100 ms"', more=more, servers=2,
+        places=places,
+    )  # fmt: skip
+    assert reading(study.variants[0].scenario) == said
+
+
+def test_bounds_that_a_policy_brings_along_are_seen(tmp_path: Path) -> None:
+    """A plain `safe` lets nobody wait longer than its `pending_ms`: the reading says so."""
+    path = tmp_path / "case.toml"
+    case(tmp_path, '{ kind = "poisson", rate_per_s = 6 }', '"100 ms"')
+    lines = path.read_text(encoding="utf-8").splitlines()
+    plain = ['policy = "safe"' if line.startswith("policy") else line for line in lines]
+    path.write_text("\n".join(plain), encoding="utf-8")
+    assert reading(Study.load(path).variants[0].scenario) == "M/D/1, patience 10 s"
+
+
+def test_a_small_queue_file_is_run_and_told_as_a_queue(tmp_path: Path) -> None:
+    """`simsched.run` of a user's file: every figure is there, finite, and told on the terminal."""
+    case(tmp_path, '{ kind = "poisson", rate_per_s = 6 }', EXPONENTIAL, horizon_s=40)
+    out = tmp_path / "out"
+    run = simsched.run(str(tmp_path / "case.toml"), out=str(out), replications=3, jobs=1)
+    verdicts = run.summary["verdicts"]
+    assert [row["metric"] for row in verdicts] == list(FIGURES)
+    numbers = [row[name] for row in verdicts for name in ("simulated", "half_width", "exact")]
+    assert all(math.isfinite(number) for number in numbers)
+    shown = CliRunner().invoke(main, ["experiment", "show", str(out)]).output
+    assert "read as  case: M/M/1\n" in shown
+    head = next(line for line in shown.splitlines() if line.startswith("case  figure"))
+    assert head.split() == ["case", "figure", "unit", "exact", "simulated", "exact", "value", "is"]
+    row = next(line for line in shown.splitlines() if line.startswith("case  mean_wait "))
+    assert "+-" in row
+    assert row.endswith("inside")
+    assert "promised" not in shown
 
 
 def test_what_is_not_a_queue_is_refused_in_one_line(tmp_path: Path) -> None:

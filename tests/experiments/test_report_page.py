@@ -14,8 +14,10 @@ from simsched.errors import ConfigError
 from simsched.experiments.figures import figures
 from simsched.experiments.intervals import Estimate
 from simsched.experiments.report import all_tables, answer
-from simsched.experiments.report_findings import answers, claim, proposals
-from simsched.experiments.report_tables import calls, issues, locks, redis, safety, shown, sums
+from simsched.experiments.report_answers import answers
+from simsched.experiments.report_appendices import calls, locks, redis
+from simsched.experiments.report_findings import claim, danger, pauses, proposals
+from simsched.experiments.report_tables import issues, safety, shown, sums
 from simsched.experiments.results import summary
 from simsched.experiments.runs import StudyRun
 from simsched.experiments.study import Study
@@ -169,7 +171,8 @@ def test_stages_1_and_2_are_not_approved_with_an_unsafe_proposal(run: StudyRun) 
     line = answers(run, EN)[0]
     assert line.word == "Not as written"
     assert "proposal 2" in line.text
-    assert "1, 2s, 3, 4" in line.text
+    assert "gets two jobs" in line.text
+    assert "Approve 1, 2s (saves 11.5 ± 1.2 ms), 3, 4 instead" in line.text
 
 
 def test_stages_1_and_2_are_approved_when_nothing_breaks(run: StudyRun) -> None:
@@ -258,8 +261,7 @@ def test_the_bound_of_zero_is_that_of_the_jobs_beside_it(tmp_path: Path) -> None
     run.variants[name] = variant(name, "phase1/published", jobs=1_000)
     text = page_text(run, tmp_path)
     for phase, jobs, bound in ((1, "3,000", "100"), (2, "300", "1,000")):
-        clean = f"phase {phase}: nothing broken that the base keeps ({jobs} jobs; "
-        assert f"{clean}0 seen means at most {bound} per 100,000" in text
+        assert f"phase {phase}: 0 in {jobs} jobs, so at most {bound} per 100,000" in text
 
 
 def test_more_than_promised_is_counted_apart() -> None:
@@ -313,3 +315,49 @@ def test_chinese_sentences_end_in_chinese(run: StudyRun, tmp_path: Path) -> None
     text = page_text(run, tmp_path, "zh")
     assert not re.search(r" ms\.(?:\s|<|$)", text)
     assert "按原文" in text
+
+
+def test_every_stage_has_a_card_with_its_reason(run: StudyRun, tmp_path: Path) -> None:
+    """A stage is unsafe because of a proposal, in words, with weeks, effort, risk and evidence."""
+    text = page_text(run, tmp_path)
+    for stage in (1, 2, 3):
+        assert f'id="card-stage{stage}"' in text
+    assert "Not safe: proposal 2, because a request that reaches both instances" in text
+    assert "1–2 weeks (stage 1)" in text
+    assert "proposal 2: low (local)" in text
+
+
+def test_the_end_of_the_danger_is_told(run: StudyRun, tmp_path: Path) -> None:
+    """The longest gap with doubles and the first without, on the card."""
+    assert danger(run, "published+2") == (0, 150)
+    assert "up to a repeat after 0 ms, none from 150 ms on" in page_text(run, tmp_path)
+
+
+def test_what_no_proposal_mends_is_an_answer_of_its_own() -> None:
+    """Fewer jobs under the other rule on pauses: a line with its share, and a table."""
+    held = variant("phase2/published,pause_cut=held", "phase2/published", jobs=60)
+    run = study_run(held, variant("phase2/published+1", "phase2/published"))
+    line = answers(run, EN)[-1]
+    assert line.evidence == "pauses"
+    assert "40" in line.text
+    assert "None of the six proposals" in line.text
+    assert [row[0] for row in pauses(run, EN).rows] == [
+        "published", "published+1", "published,pause_cut=held",
+    ]  # fmt: skip
+    assert len(answers(study_run(), EN)) == 5
+
+
+def test_one_replication_has_no_interval_in_any_language() -> None:
+    """A figure of one run says so in the same words everywhere."""
+    one = Estimate(
+        estimate=12.34, half_width=float("inf"), replications=1, method="paired t", unit="ms"
+    )
+    assert shown(one) == "12.34 ms (n = 1)"
+
+
+def test_a_loss_is_never_called_a_saving() -> None:
+    """A negative saving is a cost in the answer's words."""
+    name = "phase2/published+5"
+    run = study_run(variant(name, "phase2/published", {"create_job_ms": (-3, -3.1, -2.9)}))
+    text = answers(run, EN)[1].text
+    assert "proposal 5 saves nothing, it costs 3.0" in text

@@ -344,6 +344,16 @@ def test_breaking_an_invariant_more_often_is_unsafe() -> None:
     assert broken_more(run(0, 0, 0), run(1, 1, 1)) == []
 
 
+def test_one_run_says_nothing_of_what_compares_two(directory: Path) -> None:
+    """No count, no zero and no rate of I14 in a variant's numbers; all others are there."""
+    found = simsched.load(directory).summary["variants"]["safe"]
+    names = [*(f"I{number}" for number in range(1, 14)), "conservation"]
+
+    assert sorted(found["violations"]) == sorted(names)
+    rates = [name for name in found["metrics"] if name.endswith("_per_100k")]
+    assert sorted(rates) == sorted(f"{name}_per_100k" for name in names)
+
+
 def test_own_numbers_and_pairs_are_kept_apart() -> None:
     """Replications beyond the fixed number count for pairs alone, up to each comparison's own."""
     rows = [replication(number, 0) for number in range(6)]
@@ -368,7 +378,7 @@ def test_runs_are_compared_with_an_interval() -> None:
     """Same seed: paired; other seeds: Welch's; one replication: no interval, and it says so."""
     one, other = {0: 1.0, 1: 3.0, 2: 5.0}, {0: 0.0, 1: 2.0, 2: 4.0}
 
-    assert difference(one, other, paired_by_replication=True) == "1 +- 0"
+    assert difference(one, other, paired_by_replication=True) == "1"
     assert difference(one, other, paired_by_replication=False) == "1 +- 5"
     assert "no interval" in difference({0: 1.0}, {0: 2.0}, paired_by_replication=False)
     # Textbook: equal spreads and counts give 2 (n - 1) degrees of freedom.

@@ -21,7 +21,13 @@ def test_the_answer_keeps_the_bound_with_its_whole_interval_and_repeats_itself()
     assert one.best.p95 is not None
     assert one.best.p95.high < 500
     assert one.command in str(one)
-    assert "--speakers 10" in one.command
+    assert "size(10, 500, policy='safe'" in one.command.replace("'\"'\"'", "'")
+
+
+def test_a_search_as_the_command_line_asks_is_repeated_by_the_command_line() -> None:
+    """No option that the command line does not know."""
+    found = size(2, 500, say=silent)
+    assert found.command == "simsched experiment size --speakers 2 --p95 500"
 
 
 def test_more_speakers_never_need_fewer_nodes() -> None:

@@ -226,3 +226,24 @@ def test_laying_over_says_what_is_above(below: dict[str, object], above: dict[st
 def test_values_are_toml_or_else_text(text: str, value: object) -> None:
     """`--set` takes numbers, switches, lists and tables as TOML says them, all else as text."""
     assert setting(text) == ("a", value)
+
+
+@pytest.mark.parametrize("place", ["horizon_s=-1", "nodes=0"])
+def test_quick_hides_no_mistake(file: Path, place: str) -> None:
+    """What `[quick]` replaces has to be right as well."""
+    key, _, value = place.partition("=")
+    with pytest.raises(ConfigError, match=key):
+        Study.load(
+            file, quick=True, settings={key: int(value), f"quick.{key}": 5}
+        )  # fmt: skip
+
+
+def test_an_unknown_key_is_answered_with_each_key_once(file: Path) -> None:
+    """A time is one key, whatever its units."""
+    with pytest.raises(ConfigError) as caught:
+        Study.load(file, settings={"scenario.horizn_s": 5})
+
+    known = caught.value.want.partition("known: ")[2].rstrip(")").split(", ")
+    assert len(known) == len(dict.fromkeys(known)) > 10
+    assert {"horizon", "drain", "heartbeat"} <= set(known)
+    assert not [key for key in known if key.endswith(("_ms", "_s", "_ns", "_min"))]
