@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from simsched.live.instance import Instance
 from simsched.live.runtime import new_event_loop
 from simsched.live.server import Server
-from simsched.live.settings import LimitsSettings, ServerSettings, Settings
+from simsched.live.settings import LimitsSettings, ServerSettings, Settings, StoreSettings
 from simsched.live.sinks import NullSink
 
 T = TypeVar("T")
@@ -70,7 +70,8 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 def settings_with(**sections: Any) -> Settings:
-    """The defaults on any free port, with some sections changed."""
+    """The defaults on any free port, patient with a store on a busy machine; some changed."""
+    sections.setdefault("store", StoreSettings(timeout_ms=10_000))
     server = msgspec.structs.replace(sections.pop("server", ServerSettings()), port=0)
     return Settings(server=server, **sections)
 
