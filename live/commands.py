@@ -188,3 +188,50 @@ def why(job: str, url: str, token: str) -> None:
     from simsched.live.why import explain
 
     click.echo(explain(url, job, token))
+
+
+@click.group()
+def config() -> None:
+    """Settings: check a file, show what holds, take over a reference's file, make a token."""
+
+
+@config.command("check")
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+def config_check(file: Path | None) -> None:
+    """Whether a server would start with FILE and the environment."""
+    from simsched.live.config_commands import check
+
+    for line in check(file, os.environ, {}):
+        click.echo(line)
+
+
+@config.command("show")
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+def config_show(file: Path | None) -> None:
+    """The settings that hold, and where each came from; secrets are masked."""
+    from simsched.live.config_commands import show
+    from simsched.live.settings_files import load_with_sources
+
+    click.echo(show(load_with_sources(file, os.environ)), nl=False)
+
+
+@config.command("import")
+@click.argument("reference", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Write it here, not to the terminal.")
+def config_import(reference: Path, out: Path | None) -> None:
+    """The reference scheduler's config.toml as a file of ours, with notes on every key."""
+    from simsched.live.config_commands import take_over
+
+    imported, where = take_over(reference, out)
+    click.echo(f"written to {where}" if where else imported.text)
+    for note in imported.notes:
+        click.echo(note, err=True)
+
+
+@config.command("token")
+@click.argument("name")
+def config_token(name: str) -> None:
+    """A line for a file of tokens: NAME and a new token."""
+    from simsched.live.config_commands import new_token_line
+
+    click.echo(new_token_line(name))

@@ -61,10 +61,6 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     port: Annotated[
         Port, Meta(description="port of everything: /ws/session, /ws/node, HTTP; 0: any free one")
     ] = 5010
-    admin_port: Annotated[
-        Port,
-        Meta(description="port of its own, on the same host, for the HTTP pages; 0: none"),
-    ] = 0
     origins: Annotated[
         tuple[str, ...],
         Meta(
@@ -73,7 +69,12 @@ class ServerSettings(Section, frozen=True, kw_only=True):
         ),
     ] = ()
     instance_id: Annotated[
-        str, Meta(description="name of this instance in the store; '': host, process and chance")
+        str,
+        Meta(
+            max_length=100,
+            pattern=r"^[A-Za-z0-9_.-]*$",
+            description="name of this instance in the store; '': host, process and chance",
+        ),
     ] = ""
     drain_s: Annotated[
         SecondsOrNone,
@@ -127,18 +128,12 @@ class StoreSettings(Section, frozen=True, kw_only=True):
     in_flight_max: Annotated[
         Count, Meta(description="most calls that wait for the store's answer at once")
     ] = 1_000
-    reconnect_ms_max: Annotated[
-        Count, Meta(description="longest pause between two attempts to reach a lost store")
-    ] = 1_000
     inbox_length_max: Annotated[
         Count, Meta(description="about how many entries an instance's inbox stream keeps")
     ] = 10_000
     inbox_block_ms: Annotated[
         Count, Meta(description="how long one read of the inbox waits for an entry")
     ] = 1_000
-    inbox_batch: Annotated[
-        Count, Meta(description="most entries that one read of the inbox takes")
-    ] = 64
     presence_s: Annotated[
         Seconds, Meta(description="an instance silent for this long counts as gone")
     ] = 45.0
@@ -177,15 +172,12 @@ class LimitsSettings(Section, frozen=True, kw_only=True):
         Count, Meta(description="most sessions of one token or, without tokens, of one address")
     ] = 1_000
     nodes_max: Annotated[Count, Meta(description="most nodes on this instance")] = 10_000
-    frame_bytes_max: Annotated[Count, Meta(description="largest frame of a client, in bytes")] = (
+    frame_bytes_max: Annotated[Count, Meta(description="largest frame of a client")] = (
         2 * 1024 * 1024
     )
     node_frame_bytes_max: Annotated[
-        Count, Meta(description="largest frame of a node, in bytes; results carry audio")
+        Count, Meta(description="largest frame of a node; results carry audio")
     ] = 4 * 1024 * 1024
-    session_queue_max: Annotated[
-        Count, Meta(description="most messages that wait inside one session")
-    ] = 200
     outbox_bytes_max: Annotated[
         Count, Meta(description="most bytes that wait for one slow reader before it is closed")
     ] = 8 * 1024 * 1024
@@ -312,7 +304,13 @@ class TimeoutsSettings(Section, frozen=True, kw_only=True):
         1_000
     )
     heartbeat_s: Annotated[
-        Seconds, Meta(description="how often an instance tells the store that it is alive")
+        float,
+        Meta(
+            gt=0,
+            le=20,
+            description="how often an instance says which sessions are its own; the store "
+            "forgets after 45 s",
+        ),
     ] = 15.0
     room_scan_s: Annotated[
         Seconds, Meta(description="how often rooms are looked for in which nobody speaks")

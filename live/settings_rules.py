@@ -84,14 +84,15 @@ def _without_place(error: ConfigError) -> str:
 
 def _exposure_faults(settings: Settings) -> Iterator[Fault]:
     """Beyond the loopback, whoever connects must show a token or be allowed not to."""
-    if is_loopback(settings.server.host) or settings.auth.allow_anonymous:
+    host = settings.server.host
+    if not host or is_loopback(host) or settings.auth.allow_anonymous:
         return
     for kind in ("client", "node"):
         name = f"{kind}_tokens_file"
         if not getattr(settings.auth, name):
             yield (
                 f"auth.{name}",
-                f"is missing, as server.host = {settings.server.host!r} is reachable from other "
+                f"is missing, as server.host = {host!r} is reachable from other "
                 "machines: name a file of NAME:TOKEN lines (`simsched config token` makes one), "
                 "or set auth.allow_anonymous (--allow-anonymous)",
             )
@@ -107,8 +108,6 @@ def _address_faults(settings: Settings) -> Iterator[Fault]:
     server = settings.server
     if not server.host:
         yield "server.host", "an address such as '127.0.0.1', or '0.0.0.0' for all"
-    if server.admin_port and server.admin_port == server.port:
-        yield "server.admin_port", f"another port than server.port ({server.port}), or 0"
     for origin in server.origins:
         if not _is_origin(origin):
             yield (
@@ -117,9 +116,9 @@ def _address_faults(settings: Settings) -> Iterator[Fault]:
                 f"'https://app.example', or '*'; not {origin!r}",
             )
     url = settings.store.redis_url
-    if url and (scheme := url.partition("://")[0]) not in STORE_SCHEMES:
+    if url and url.partition("://")[0] not in STORE_SCHEMES:
         known = ", ".join(f"{name}://" for name in STORE_SCHEMES)
-        yield "store.redis_url", f"an address that begins with one of {known}, not {scheme!r}"
+        yield "store.redis_url", f"an address that begins with one of {known}"
 
 
 def _is_origin(text: str) -> bool:
@@ -143,7 +142,6 @@ def _pool_faults(settings: Settings) -> Iterator[Fault]:
 
 LESS: Final[Sequence[tuple[str, str]]] = (
     ("server.ping_s", "server.ping_timeout_s"),
-    ("timeouts.heartbeat_s", "store.presence_s"),
     ("health.node_scan_s", "health.silence_s"),
 )
 """Pairs of times of which the first may not be longer than the second."""

@@ -22,7 +22,7 @@ INTERRUPTED: Final = 130
 """128 + SIGINT, as shells have it."""
 
 
-_LIVE: Final = ("drain", "load", "node", "serve", "talk", "why")
+_LIVE: Final = ("config", "drain", "load", "node", "serve", "talk", "why")
 """Commands that `simsched.live.commands` holds."""
 
 
