@@ -59,7 +59,6 @@ class SessionInit(Message, kw_only=True, frozen=True):
     accept_binary_frame: bool | None = None
     accept_resume: bool | None = None
     token: str | None = None
-    extra_field: int | None = None
     resume_session_id: Id | None = None
     resume_token: str | None = None
 
