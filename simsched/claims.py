@@ -122,7 +122,8 @@ class ClaimedCreation:
                 return await self._came_too_late(ctx, job, claim)
             self._take(job, claim)
         elif claim.verdict == "FULL":
-            self._state.cluster.observe_full(nodes)
+            full = [node for node, why in zip(nodes, claim.refusals, strict=True) if why == "FULL"]
+            self._state.cluster.observe_full(full)
         return claim
 
     async def _settle(self, request: JobRequest, job: Job) -> None:

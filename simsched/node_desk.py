@@ -111,6 +111,9 @@ class NodeDesk:
         except StoreUnavailable:
             self._runtime.telemetry.count("store_unavailable")
         self._runtime.end(op)
+        if reason:
+            # The store did not know this node while it was asked for others' slots.
+            self._state.slots_freed += 1
         self._announce(record)
         if record.health is Health.READY and len(self._state.pending):
             await self._recovery.pump(hint=node_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -518,3 +519,16 @@ def test_vitals_are_percentages(tmp_path: Path) -> None:
     assert memory_percent(file) == 75.0
     assert memory_percent(tmp_path / "none") == 0.0
     assert 0.0 <= Vitals().cpu_percent() <= 100.0
+
+
+def test_a_node_that_has_just_started_does_not_call_itself_overloaded() -> None:
+    """A tick of 10 ms in a look of 5 ms is no full core: too short a look says nothing."""
+    moments = iter([0.0, 0.005, 1.5, 1.6])
+    vitals = Vitals(lambda: next(moments))
+    spent = time.process_time()
+    while time.process_time() - spent < 0.05:
+        pass
+    assert vitals.cpu_percent() == 0.0
+    share = vitals.cpu_percent()
+    assert 0.0 < share < 100.0
+    assert vitals.cpu_percent() == share
