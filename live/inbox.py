@@ -7,8 +7,9 @@ store itself. Rules:
 
 - at least once: an entry is handled, then deleted; handlers are idempotent. An instance that
   comes back under its name within `ttl_s` goes on where it was;
-- the stream is the presence: it expires unless its instance renews it, and appending never makes
-  one, so "no such instance" and "appended" are told apart atomically, in one round trip;
+- the stream expires `ttl_s` after its instance has renewed it last, and appending never makes
+  one, so "no such instance" and "appended" are told apart atomically, in one round trip. It
+  outlives its instance long enough for others to read what is for sessions that moved to them;
 - bounded: the oldest entries of a full inbox are dropped;
 - an entry that cannot be decoded, or whose handling fails, is counted and deleted;
 - announcements go to one stream that everybody reads from shortly before its own start; losing
@@ -20,7 +21,7 @@ Events travel as MessagePack. The reader blocks, so it has a connection of its o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
 import msgspec
@@ -32,6 +33,7 @@ from simsched.live.redis_wire import Word
 from simsched.live.sinks import Sink
 from simsched.live.store import RedisStore
 from simsched.ports import Reply
+from simsched.presence import session_of
 from simsched.steps import Step
 from simsched.telemetry import Operation
 from simsched.units import MS, SECOND
@@ -47,8 +49,8 @@ READ_COUNT: Final = 200
 """Entries per read: what is handled before the loop may do something else."""
 
 BLOCK_MS: Final = 1_000
-TTL_S: Final = 15.0
-"""How long an instance that renews nothing counts as present; it renews three times as often."""
+TTL_S: Final = 120.0
+"""How long the inbox of an instance that renews nothing is kept."""
 
 _RETRY_S: Final = 0.1
 
@@ -157,6 +159,28 @@ class Inbox:
         except RedisFailure:
             self._sink.count("announcements_lost", 1)
 
+    async def letters_of(
+        self, step: Step, op: Operation, instance_id: str, sessions: Sequence[str]
+    ) -> list[InboxEvent]:
+        """
+        Take what is for these sessions out of the inbox of an instance that is gone.
+
+        Raises:
+            StoreUnavailable: the store is away; what was not taken is still there.
+
+        """
+        stream = self._inbox_of(instance_id)
+        reply = await self._store.command(step, op, "XRANGE", stream, "-", "+", site=1)
+        events, ids = [], []
+        for entry in cast("list[Any]", reply or []):
+            event = self._decoded(_fields(entry))
+            if event is not None and session_of(event) in sessions:
+                events.append(event)
+                ids.append(entry[0])
+        if ids:
+            await self._store.command(step, op, "XDEL", stream, *ids, site=2)
+        return events
+
     # Being there
 
     async def start(self) -> None:
@@ -250,7 +274,8 @@ class Inbox:
         for entry in entries:
             self._handle(_fields(entry))
         try:
-            _ = self._store.connection.send("XDEL", self._stream, *ids)
+            # Ahead of the next read on the same wire: where one fails, the other does.
+            _ = self._reader.send("XDEL", self._stream, *ids)
         except RedisFailure:
             self._sink.count("inbox_entries_left", len(ids))  # they will be handled once more
         return cast("bytes", ids[-1])
@@ -262,14 +287,19 @@ class Inbox:
             if fields.get(b"from") != self._instance:
                 self._handle(fields)
 
-    def _handle(self, fields: dict[bytes, bytes]) -> None:
+    def _decoded(self, fields: dict[bytes, bytes]) -> InboxEvent | None:
         kind = fields.get(b"kind", b"")
         if kind == _HELLO:
-            return
+            return None
         try:
-            event = decode_event(kind, fields.get(b"body", b""))
+            return decode_event(kind, fields.get(b"body", b""))
         except (msgspec.DecodeError, KeyError):
             self._sink.count("inbox_undecodable", 1)
+            return None
+
+    def _handle(self, fields: dict[bytes, bytes]) -> None:
+        event = self._decoded(fields)
+        if event is None:
             return
         self._sink.count("inbox_received", 1)
         try:
@@ -277,7 +307,7 @@ class Inbox:
         except Exception as error:
             self._sink.count("inbox_failures", 1)
             asyncio.get_running_loop().call_exception_handler(
-                {"message": f"inbox: handling {kind.decode()} failed", "exception": error}
+                {"message": f"inbox: handling {type(event).__name__} failed", "exception": error}
             )
 
 

@@ -166,6 +166,7 @@ class Instance:
         connection = await RedisConnection.open(
             url, in_flight_max=self.settings.store.in_flight_max, timeout_s=timeout_s,
             name=f"simsched:{self.instance_id}",
+            slot_key="{" + self.settings.store.cell + "}" if self.shared else "",
         )  # fmt: skip
         stack.push_async_callback(connection.close)
         return connection

@@ -12,9 +12,10 @@ It decides nothing; who may open, resume or close what is the sockets' business.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
+from simsched.inbox import InboxEvent
 from simsched.live.sinks import Sink
 from simsched.messages import Error, MissingResult, SessionCloseAck, TranslationResult
 from simsched.steps import Step
@@ -46,6 +47,12 @@ class OtherInstances(Protocol):
 
     async def to_instance(self, step: Step, op: Operation, instance_id: str, event: object) -> bool:
         """Append to one instance's inbox; False if there is no such instance."""
+        ...
+
+    async def letters_of(
+        self, step: Step, op: Operation, instance_id: str, sessions: Sequence[str]
+    ) -> list[InboxEvent]:
+        """Take what is for these sessions out of the inbox of an instance that is gone."""
         ...
 
 
@@ -103,6 +110,10 @@ class LiveLinks:
             self._end(session_id)
         return sent or kept
 
+    def has_client(self, session_id: str) -> bool:
+        """Whether the client of a session is connected here, or is expected back."""
+        return session_id in self._clients or session_id in self._kept
+
     def to_node(self, node_id: str, message: object) -> bool:
         """Towards a node, if its socket is here."""
         peer = self._nodes.get(node_id)
@@ -117,6 +128,14 @@ class LiveLinks:
         """Append to another instance's inbox."""
         others = self.others
         return others is not None and await others.to_instance(step, op, instance_id, event)
+
+    async def letters_of(
+        self, step: Step, op: Operation, instance_id: str, sessions: Sequence[str]
+    ) -> list[InboxEvent]:
+        """Take what is for these sessions out of the inbox of an instance that is gone."""
+        if self.others is None:
+            return []
+        return await self.others.letters_of(step, op, instance_id, sessions)
 
     # The sockets' side: clients
 

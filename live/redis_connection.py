@@ -9,6 +9,8 @@ loop tick) and keeps calls in the order in which they were made. Rules:
   before anybody else's calls, so what they send comes first;
 - an idle wire is pinged, so that a dead server is noticed before somebody needs it;
 - nothing is ever sent twice: whether to repeat is for the caller to know;
+- in a cluster the wire leads to the master of one slot. When that is another one (MOVED), a new
+  wire goes there while the old one still hears its replies: a move makes no outcome unknown;
 - a blocking read needs a connection of its own, with a limit above its own time.
 """
 
@@ -16,14 +18,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Final, Self
-from urllib.parse import parse_qs, urlsplit
+from typing import Final, Self
 
-from simsched.errors import ConfigError, StoreUnavailable
+from simsched.errors import StoreUnavailable
+from simsched.live.redis_address import Address, enter, leave, parse_address
+from simsched.live.redis_cluster import HOPS_MAX, Guide
 from simsched.live.redis_wire import (
     Call,
     CallTimeout,
@@ -64,64 +65,6 @@ IN_FLIGHT_MAX: Final = 1_000
 TIMEOUT_S: Final = 0.5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
-    """Where a server is and how to enter; `text` is safe to print: it holds no password."""
-
-    text: str
-    host: str = ""
-    port: int = 0
-    path: str = ""
-    db: int = 0
-    username: str = ""
-    password: str = ""
-    tls: ssl.SSLContext | None = None
-
-
-def parse_address(url: str) -> Address:
-    """
-    Read `redis://`, `rediss://` or `unix://` as redis-py does, and put it in our own terms.
-
-    Raises:
-        ConfigError: it is none of these, or an option is wrong.
-
-    """
-    from redis.connection import parse_url  # its import takes longer than our start
-
-    want = "redis://[user:password@]host:port/db, rediss://... or unix:///path?db=0"
-    try:
-        options: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
-        parts = urlsplit(url)
-        path = options.get("path", "")
-        host = options.get("host", "localhost")
-        port = int(options.get("port", 6379))
-        return Address(
-            text=f"unix://{path}" if path else f"{parts.scheme}://{host}:{port}",
-            host="" if path else host,
-            port=port,
-            path=path,
-            db=int(options.get("db", 0)),
-            username=options.get("username") or "",
-            password=options.get("password") or "",
-            tls=_tls(parse_qs(parts.query)) if parts.scheme == "rediss" else None,
-        )
-    except (ValueError, OSError, ssl.SSLError) as error:
-        raise ConfigError("store", "redis_url", f"want {want} ({error})") from error
-
-
-def _tls(query: dict[str, list[str]]) -> ssl.SSLContext:
-    options = {name: values[-1] for name, values in query.items()}
-    context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
-    if "ssl_certfile" in options:
-        context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"))
-    checks_host = options.get("ssl_check_hostname", "true").lower() not in ("false", "0", "no")
-    trusts_all = options.get("ssl_cert_reqs", "required").lower() == "none"
-    context.check_hostname = checks_host and not trusts_all
-    if trusts_all:
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
 class RedisConnection:
     """
     The calls of one instance to one server; make it with `open`.
@@ -130,11 +73,20 @@ class RedisConnection:
         on_up, on_down: called at every new connection and every loss, in order; may not raise.
         last_error: why the last attempt to connect failed, in a line; "" if it did not.
         losses: how often an established connection was lost.
+        moves: how often it left a server because another one serves its slot now.
+        address: where it is, or was last.
 
     """
 
     def __init__(
-        self, address: Address, *, in_flight_max: int, timeout_s: float, protocol: int, name: str
+        self,
+        address: Address,
+        *,
+        in_flight_max: int,
+        timeout_s: float,
+        protocol: int,
+        name: str,
+        slot_key: str,
     ) -> None:
         self.address = address
         self.timeout_s = timeout_s
@@ -142,12 +94,19 @@ class RedisConnection:
         self.on_down: list[Callable[[], object]] = []
         self.last_error = ""
         self.losses = 0
+        self.moves = 0
+        self._guide = Guide(address, slot_key) if slot_key else None
         self._in_flight_max = in_flight_max
         self._protocol = protocol
         self._name = name
         self._loop = asyncio.get_running_loop()
         self._wire: Wire | None = None
-        self._lost = asyncio.Event()
+        self._aside: Wire | None = None
+        self._aside_at: Address | None = None
+        self._aside_lock = asyncio.Lock()
+        self._retired: list[Wire] = []
+        self._moving: asyncio.Future[None] = self._loop.create_future()
+        self._settled = asyncio.Event()
         self._tried = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._jitter = random.Random()
@@ -162,6 +121,7 @@ class RedisConnection:
         protocol: int = 2,
         name: str = "simsched",
         must_connect: bool = True,
+        slot_key: str = "",
     ) -> Self:
         """
         Connect, and stay connected until `close`.
@@ -173,6 +133,8 @@ class RedisConnection:
             protocol: RESP version, 2 or 3.
             name: what `CLIENT LIST` shows.
             must_connect: raise if the first attempt fails, instead of trying on.
+            slot_key: a key of the slot whose master is wanted, if the server is a node of a
+                cluster; "": the server of the URL and no other.
 
         Raises:
             ConfigError: the URL is wrong.
@@ -181,7 +143,7 @@ class RedisConnection:
         """
         connection = cls(
             parse_address(url), in_flight_max=in_flight_max, timeout_s=timeout_s,
-            protocol=protocol, name=name,
+            protocol=protocol, name=name, slot_key=slot_key,
         )  # fmt: skip
         connection._keeper = asyncio.create_task(connection._keep(), name=f"redis {name}")
         await connection._tried.wait()
@@ -194,6 +156,11 @@ class RedisConnection:
     def is_up(self) -> bool:
         """Whether a call would be sent now."""
         return self._wire is not None
+
+    @property
+    def has_guide(self) -> bool:
+        """Whether it looks for the master of a slot."""
+        return self._guide is not None
 
     @property
     def in_flight(self) -> int:
@@ -244,7 +211,48 @@ class RedisConnection:
     def reconnect(self) -> None:
         """Give the present connection up: what is at its other end is no use (a replica, say)."""
         if self._wire is not None:
+            if self._guide is not None:
+                self._guide.avoid()
             self._wire.abort()
+
+    async def wait_moved(self, limit_s: float) -> None:
+        """After a MOVED: wait, so long, for the wire to the server that serves the slot now."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._settled.wait()
+
+    async def ask(self, refusal: ReplyError, words: tuple[Word, ...]) -> Call:
+        """
+        Send a command to the node that an ASK names: it is taking the slot over, key by key.
+
+        The call has two replies, that to ASKING and its own.
+
+        Raises:
+            RedisFailure: nothing was sent; the refusal itself, if it names no node.
+
+        """
+        where = self._guide.told(refusal, self.address) if self._guide else None
+        if where is None:
+            raise refusal
+        async with self._aside_lock:
+            wire = self._aside
+            if wire is None or wire.is_lost or where != self._aside_at:
+                self._retire(wire)
+                self._aside, self._aside_at = None, where
+                wire = self._aside = await self._beside(where)
+        return wire.send_all([("ASKING",), words])
+
+    async def _beside(self, where: Address) -> Wire:
+        wire = self._new_wire()
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                await enter(wire, where, self._protocol, self._name)
+        except BaseException as error:
+            wire.abort()
+            if isinstance(error, OSError):
+                raise NotConnected(f"{where.text}: {error}") from error
+            raise
+        return wire
 
     async def close(self) -> None:
         """Fail what is under way, and end."""
@@ -252,6 +260,9 @@ class RedisConnection:
             self._keeper.cancel()
             await asyncio.wait((self._keeper,))
             self._keeper = None
+        for wire in (self._wire, self._aside, *self._retired):
+            if wire is not None:
+                await leave(wire)
 
     def _not_connected(self) -> NotConnected:
         return NotConnected(f"{self.address.text}: {self.last_error or 'not connected'}")
@@ -274,73 +285,86 @@ class RedisConnection:
         """One attempt, after its pause."""
         pause_s = BACK_OFF_S[min(failed, len(BACK_OFF_S) - 1)]
         await asyncio.sleep(pause_s * self._jitter.uniform(0.5, 1.0))
-        wire = Wire(
-            self._loop, round(self.timeout_s * 1e9), self._in_flight_max, self._dropped,
-            resp3=self._protocol == 3,
-        )  # fmt: skip
-        is_good = False
         try:
             async with asyncio.timeout(CONNECT_LIMIT_S):
-                await self._connect(wire)
-                await self._greet(wire)
-            is_good = not wire.is_lost
+                return await self._reach()
         except (OSError, RedisFailure) as error:
             self.last_error = str(error) or type(error).__name__
+            if self._guide is not None:
+                self._guide.avoid()
             self._tried.set()
-        finally:
-            if not is_good:
-                await _end(wire)
-        return wire if is_good else None
+        return None
+
+    async def _reach(self) -> Wire:
+        """A wire to the server that we want, passed on by others if need be."""
+        at = self.address if self._guide is None else self._guide.way_in()
+        for _ in range(HOPS_MAX):
+            wire = self._new_wire()
+            is_good = False
+            try:
+                await enter(wire, at, self._protocol, self._name)
+                onward = None if self._guide is None else await self._guide.onward(wire, at)
+                is_good = onward is None and not wire.is_lost
+            finally:
+                if not is_good:
+                    await leave(wire)
+            if onward is None:
+                if not is_good:
+                    raise ConnectionLost("the server hung up")
+                self.address = at
+                if self._guide is not None:
+                    self._guide.prefer(at)
+                return wire
+            at = onward
+        raise NotConnected("the nodes of the cluster do not agree on who serves our slot")
+
+    def _new_wire(self) -> Wire:
+        return Wire(
+            self._loop, round(self.timeout_s * 1e9), self._in_flight_max, self._dropped,
+            on_moved=self._told_to_move, resp3=self._protocol == 3,
+        )  # fmt: skip
 
     async def _use(self, wire: Wire) -> None:
-        """Serve calls until the wire is lost."""
+        """Serve calls until the wire is lost, or leads to the wrong server."""
         self.last_error = ""
+        self._retire(self._wire)
         self._wire = wire
+        self._moving = self._loop.create_future()
         for up in self.on_up:
             up()
+        self._settled.set()
         self._tried.set()
-        try:
-            while not wire.is_lost:
-                await asyncio.wait((wire.ended,), timeout=PING_S)
-                if not wire.is_lost and not wire.in_flight:
-                    _ = wire.send(("PING",))
-        finally:
-            await _end(wire)
+        while not (wire.is_lost or self._moving.done()):
+            await asyncio.wait(
+                (wire.ended, self._moving), timeout=PING_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not wire.is_lost and not wire.in_flight:
+                _ = wire.send(("PING",))
+
+    def _told_to_move(self, wire: Wire, refusal: ReplyError) -> None:
+        """A server said MOVED; the connection stays in use until the next one stands."""
+        if wire is not self._wire or self._guide is None or self._moving.done():
+            return
+        where = self._guide.told(refusal, self.address)
+        if where is not None:
+            self._guide.prefer(where)
+        self.moves += 1
+        self._settled.clear()
+        self._moving.set_result(None)
+
+    def _retire(self, wire: Wire | None) -> None:
+        """Send nothing more on it, and end it when its last reply has come or is overdue."""
+        self._retired = [old for old in self._retired if not old.is_lost]
+        if wire is not None and not wire.is_lost:
+            self._retired.append(wire)
+            self._loop.call_later(self.timeout_s, wire.abort)
 
     def _dropped(self, wire: Wire) -> None:
         """A wire was lost; if it was in use, calls fail from now on."""
         if wire is self._wire:
             self._wire = None
             self._tried.clear()
+            self._settled.clear()
             self.losses += 1
             for down in self.on_down:
                 down()
-
-    async def _connect(self, wire: Wire) -> None:
-        address = self.address
-        if address.path:
-            await self._loop.create_unix_connection(lambda: wire, address.path)
-            return
-        await self._loop.create_connection(
-            lambda: wire, address.host, address.port, ssl=address.tls,
-            server_hostname=address.host if address.tls else None,
-        )  # fmt: skip
-
-    async def _greet(self, wire: Wire) -> None:
-        """Enter; a server that is still loading its data, say, refuses the PING."""
-        address = self.address
-        secret = (address.username or "default", address.password)
-        if self._protocol == 3:
-            await wire.send(("HELLO", 3, "AUTH", *secret) if address.password else ("HELLO", 3))
-        elif address.password:
-            await wire.send(("AUTH", *(secret if address.username else secret[1:])))
-        if address.db:
-            await wire.send(("SELECT", address.db))
-        with suppress(ReplyError):
-            await wire.send(("CLIENT", "SETNAME", self._name))
-        await wire.send(("PING",))
-
-
-async def _end(wire: Wire) -> None:
-    wire.abort()
-    await asyncio.wait((wire.ended,), timeout=1.0)

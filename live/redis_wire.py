@@ -129,6 +129,7 @@ class Wire(asyncio.Protocol):
         limit_ns: how long a call may take.
         in_flight_max: how many commands may be under way.
         on_lost: called once, when the connection has ended.
+        on_moved: called when the server says that another one serves what was asked of it.
         resp3: whether replies may be in RESP3's terms.
 
     """
@@ -140,14 +141,16 @@ class Wire(asyncio.Protocol):
         in_flight_max: int,
         on_lost: Callable[[Wire], None],
         *,
+        on_moved: Callable[[Wire, ReplyError], None] | None = None,
         resp3: bool = False,
     ) -> None:
         self._loop = loop
         self._limit_ns = limit_ns
         self._in_flight_max = in_flight_max
         self._on_lost = on_lost
+        self._on_moved = on_moved
         self._reader = hiredis.Reader(
-            protocolError=ProtocolBroken, replyError=_reply_error, notEnoughData=_NOTHING_YET
+            protocolError=ProtocolBroken, replyError=self._refused, notEnoughData=_NOTHING_YET
         )
         self._resp3 = resp3
         self._transport: asyncio.Transport | None = None
@@ -251,6 +254,12 @@ class Wire(asyncio.Protocol):
         self.in_flight -= 1
         if self._calls[0].take(reply):
             del self._calls[0]
+
+    def _refused(self, text: object) -> ReplyError:
+        error = _reply_error(text)
+        if error.code == "MOVED" and self._on_moved is not None:
+            self._on_moved(self, error)
+        return error
 
     def _flush(self) -> None:
         if self._paused or self._transport is None or not self._batch:

@@ -8,6 +8,8 @@ Rules:
 - a call whose outcome is unknown, because the connection broke, is repeated once if its script is
   idempotent by its arguments and a new connection stands within the call's limit. Nothing else is
   ever repeated, a call that timed out neither: its limit is used up;
+- what a node of a cluster refuses because another one serves the slot goes there, once each: see
+  `redis_cluster`;
 - every failure is `StoreUnavailable`; while the server is down it comes at once.
 
 Each answered call is recorded as a step: waiting until it was written apart from its round trip,
@@ -23,6 +25,7 @@ from importlib.resources import files
 from typing import Final
 
 from simsched.errors import StoreUnavailable
+from simsched.live.redis_cluster import ELSEWHERE, follow
 from simsched.live.redis_connection import RedisConnection, RedisFailure, ReplyError
 from simsched.live.redis_wire import Call, Word
 from simsched.live.sinks import Sink
@@ -47,8 +50,8 @@ the same, or an answer that its caller ignores. The reference's counters are not
 is `node_gone`: its answer, who held leases, is given once.
 """
 
-USELESS_SERVER: Final = frozenset({"READONLY", "MASTERDOWN", "LOADING"})
-"""What this server refuses another may do: it is a replica, or not there yet."""
+USELESS_SERVER: Final = frozenset({"READONLY", "MASTERDOWN", "LOADING", "CLUSTERDOWN"})
+"""What this server refuses another may do: it is a replica, not there yet, or cut off."""
 
 KNOWN_REFUSALS: Final = frozenset(
     {
@@ -60,7 +63,8 @@ KNOWN_REFUSALS: Final = frozenset(
 """Codes that get a counter of their own; all others share one."""
 
 HINTS: Final = {
-    "MOVED": "this is a Redis Cluster: all keys of a cell are in one slot, name the node of it",
+    "CLUSTERDOWN": "the cluster does not serve our slot: reconnecting",
+    "MOVED": "the slot of the cell moves, and nobody serves it yet",
     "NOAUTH": "the server wants a password: put it into the URL",
     "NOPERM": "the user of the URL may not run scripts or use these keys",
     "OOM": "the server is out of memory: it refuses writes",
@@ -120,7 +124,10 @@ class RedisStore:
         """One plain command."""
         try:
             call = self.connection.send(*words)
-            reply: Reply = await call
+            try:
+                reply: Reply = await call
+            except ReplyError as error:
+                call, reply = await self._elsewhere(call, words, error)
         except RedisFailure as error:
             raise self._failed(step, error) from error
         self._record(step, op, call, 0, site)
@@ -143,8 +150,7 @@ class RedisStore:
             try:
                 reply: Reply = await call
             except RedisFailure as error:
-                call = await self._again(name, words, error)
-                reply = await call
+                call, reply = await self._again(name, call, words, error)
         except RedisFailure as error:
             raise self._failed(step, error) from error
         self._record(step, op, call, len(keys), site)
@@ -158,13 +164,14 @@ class RedisStore:
             return []
         try:
             call = self.connection.send_all(commands)
-            answer = await call
+            answer = await _answers(call)
+            replies: list[Reply] = []
+            for words, reply in zip(commands, answer, strict=True):
+                if isinstance(reply, ReplyError):
+                    call, reply = await self._elsewhere(call, tuple(words), reply)
+                replies.append(reply)
         except RedisFailure as error:
             raise self._failed(step, error) from error
-        replies: list[Reply] = answer if len(commands) > 1 else [answer]
-        for reply in replies:
-            if isinstance(reply, ReplyError):
-                raise self._failed(step, reply) from reply
         self._record(step, op, call, len(commands) - 1, 0)
         return replies
 
@@ -183,19 +190,39 @@ class RedisStore:
         except RedisFailure:
             self._sink.count("store_scripts_not_loaded", 1)
 
-    async def _again(self, name: str, words: tuple[Word, ...], error: RedisFailure) -> Call:
-        """The one repeat that a failed script may have, sent; else its error goes on."""
+    async def _again(
+        self, name: str, call: Call, words: tuple[Word, ...], error: RedisFailure
+    ) -> tuple[Call, Reply]:
+        """The one repeat that a failed script may have, and its reply; else its error goes on."""
+        if isinstance(error, ReplyError) and error.code in ELSEWHERE:
+            return await self._elsewhere(call, words, error, name)
         if isinstance(error, ReplyError) and error.code == "NOSCRIPT":
             self._sink.count("store_scripts_reloaded", 1)
             _ = self.connection.send("SCRIPT", "LOAD", self._texts[name])
-            return self.connection.send(*words)
-        lost = error.unknown and not isinstance(error, TimeoutError)
-        if not lost or name not in REPEATABLE:
-            raise error
-        if not await self.connection.wait_up(self.connection.timeout_s):
-            raise error
-        self._sink.count("store_calls_repeated", 1)
-        return self.connection.send(*words)
+        else:
+            lost = error.unknown and not isinstance(error, TimeoutError)
+            if not lost or name not in REPEATABLE:
+                raise error
+            if not await self.connection.wait_up(self.connection.timeout_s):
+                raise error
+            self._sink.count("store_calls_repeated", 1)
+        call = self.connection.send(*words)
+        try:
+            return call, await call
+        except ReplyError as refusal:
+            return await self._elsewhere(call, words, refusal, name)
+
+    async def _elsewhere(
+        self, call: Call, words: tuple[Word, ...], refusal: ReplyError, name: str = ""
+    ) -> tuple[Call, Reply]:
+        """The reply of the node of a cluster that serves the slot; other refusals go on."""
+        if refusal.code not in ELSEWHERE or not self.connection.has_guide:
+            raise refusal
+        self._sink.count("store_calls_redirected", 1)
+        stranger = ("EVAL", self._texts[name], *words[2:]) if name else None
+        answered, reply = await follow(self.connection, words, refusal, stranger)
+        answered.asked_ns = call.asked_ns  # the way round is waiting
+        return answered, reply
 
     def _failed(self, step: Step, error: RedisFailure) -> StoreUnavailable:
         text = str(error)
@@ -215,6 +242,15 @@ class RedisStore:
         own_ns = call.ended_ns - call.written_ns
         start_ns = self._now() - (time.monotonic_ns() - call.asked_ns)
         self._sink.step(step, op, start_ns, wait_ns, own_ns, n, site)
+
+
+async def _answers(call: Call) -> list[Reply | ReplyError]:
+    """The replies to a pipeline; that of a single command may be a refusal too."""
+    try:
+        answer = await call
+    except ReplyError as refusal:
+        return [refusal]
+    return answer if call.expects > 1 else [answer]
 
 
 _COUNTERS: Final = {

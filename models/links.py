@@ -8,16 +8,18 @@ messages for a client's screen are counted and end there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from simsched import steps
+from simsched.inbox import InboxEvent
 from simsched.messages import Error, MissingResult, TranslationResult
 from simsched.models.prices import CostModel
 from simsched.models.tasks import Kernel
 from simsched.models.wakes import Group
 from simsched.steps import Step
 from simsched.telemetry import Operation
+from simsched.units import MS
 
 if TYPE_CHECKING:
     from simsched.models.clients import Client
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 FINAL: Final = (TranslationResult, MissingResult, Error)
 """What a client waits for."""
+
+LATE_NS: Final = (0, 5 * MS, 60 * MS, 800 * MS)
+"""How late a message or call may be on its way: within a hop, across a creation, past a limit."""
 
 
 class Network:
@@ -51,6 +56,54 @@ class Network:
         """Do something when a message has arrived."""
         self.kernel.call_at(self.kernel.now + delay_ns, action, group)
 
+    def client_at(self, _instance: int, session_id: str) -> Client | None:
+        """The client of a session; it hears every instance that it was connected to."""
+        return self.clients.get(session_id)
+
+    def carry(
+        self,
+        _kind: str,
+        _name: str,
+        delay_ns: int,
+        action: Callable[[], None],
+        group: Group | None = None,
+    ) -> None:
+        """Bring a message over the link of a node or client; here every link is sound."""
+        self.kernel.call_at(self.kernel.now + delay_ns, action, group)
+
+    def announce(self, sender: int, event: object) -> None:
+        """Tell every other instance, in their order."""
+        for number, scheduler in enumerate(self.schedulers):
+            if number != sender:
+                self.after(
+                    self.inbox_ns,
+                    lambda to=scheduler: to.from_instance(event),  # type: ignore[misc]
+                    scheduler.runtime.group,  # type: ignore[attr-defined]
+                )
+
+    async def append(
+        self, sender: int, step: Step, op: Operation, instance_id: str, event: object
+    ) -> bool:
+        """Append to another instance's stream; its reader hands the event on."""
+        for number, scheduler in enumerate(self.schedulers):
+            if scheduler.runtime.instance_id == instance_id:
+                key = f"{{cell}}:inbox:{instance_id}"
+                await self.stores[sender].command(
+                    step, op, "XADD", key, "MAXLEN", "~", 10_000, "*", "payload", "event"
+                )
+                self.stores[number].deliver(
+                    lambda to=scheduler: to.from_instance(event),  # type: ignore[misc]
+                    self.inbox_ns,
+                )
+                return True
+        return False
+
+    async def letters_of(
+        self, _sender: int, _step: Step, _op: Operation, _instance_id: str, _for: Sequence[str]
+    ) -> list[InboxEvent]:
+        """Nothing: here no instance ever goes."""
+        return []
+
 
 class SimLinks:
     """One instance's `Links`."""
@@ -61,14 +114,19 @@ class SimLinks:
 
     def to_client(self, session_id: str, message: object) -> bool:
         """Towards a client; clients reach every instance they were connected to."""
-        client = self._network.clients.get(session_id)
+        network = self._network
+        client = network.client_at(self._instance, session_id)
         if client is None:
             return False
         if isinstance(message, FINAL):
-            self._network.after(self._network.to_client_ns, lambda: client.heard(message))
+            network.carry("client", session_id, network.to_client_ns, lambda: client.heard(message))
         else:
-            self._network.progress_messages += 1
+            network.progress_messages += 1
         return True
+
+    def has_client(self, session_id: str) -> bool:
+        """Whether the client of a session hears this instance."""
+        return self._network.client_at(self._instance, session_id) is not None
 
     def to_node(self, node_id: str, message: object) -> bool:
         """Towards a node, if its socket is on this instance."""
@@ -76,33 +134,19 @@ class SimLinks:
         if network.homes.get(node_id) != self._instance:
             return False
         worker = network.workers[node_id]
-        network.after(network.to_node_ns, lambda: worker.receive(message))
+        network.carry("node", node_id, network.to_node_ns, lambda: worker.receive(message))
         return True
 
     def broadcast(self, event: object) -> None:
         """To every other instance, in their order."""
-        network = self._network
-        for number, scheduler in enumerate(network.schedulers):
-            if number != self._instance:
-                network.after(
-                    network.inbox_ns,
-                    lambda to=scheduler: to.from_instance(event),  # type: ignore[misc]
-                    scheduler.runtime.group,  # type: ignore[attr-defined]
-                )
+        self._network.announce(self._instance, event)
 
     async def to_instance(self, step: Step, op: Operation, instance_id: str, event: object) -> bool:
         """Append to another instance's stream; its reader hands the event on."""
-        network = self._network
-        for number, scheduler in enumerate(network.schedulers):
-            if scheduler.runtime.instance_id == instance_id:
-                store = network.stores[self._instance]
-                key = f"{{cell}}:inbox:{instance_id}"
-                await store.command(
-                    step, op, "XADD", key, "MAXLEN", "~", 10_000, "*", "payload", "event"
-                )
-                network.stores[number].deliver(
-                    lambda to=scheduler: to.from_instance(event),  # type: ignore[misc]
-                    network.inbox_ns,
-                )
-                return True
-        return False
+        return await self._network.append(self._instance, step, op, instance_id, event)
+
+    async def letters_of(
+        self, step: Step, op: Operation, instance_id: str, sessions: Sequence[str]
+    ) -> list[InboxEvent]:
+        """Take what is for these sessions out of the inbox of an instance that is gone."""
+        return await self._network.letters_of(self._instance, step, op, instance_id, sessions)

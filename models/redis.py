@@ -164,8 +164,10 @@ class SimStore:
 
     async def command(self, step: Step, op: Operation, *words: str | int, site: int = 0) -> Reply:
         """One plain command."""
-        keys = self._server.keys
-        return await self._call(step, op, site, 0, lambda now_us: keys.command(now_us, *words))
+        server = self._server
+        return await self._call(
+            step, op, site, 0, lambda now_us: server.keys.command(now_us, *words)
+        )
 
     async def script(
         self,
@@ -178,20 +180,20 @@ class SimStore:
         site: int = 0,
     ) -> Reply:
         """One script, atomically."""
-        space = self._server.keys
+        server = self._server
         return await self._call(
-            step, op, site, 0, lambda now_us: space.script(now_us, name, keys, args)
+            step, op, site, 0, lambda now_us: server.keys.script(now_us, name, keys, args)
         )
 
     async def pipeline(
         self, step: Step, op: Operation, commands: Sequence[Sequence[str | int]]
     ) -> list[Reply]:
         """Several commands in one round trip."""
-        keys = self._server.keys
+        server = self._server
         replies: list[Reply] = []
 
         def run_all(now_us: int) -> Reply:
-            replies.extend(keys.command(now_us, *command) for command in commands)
+            replies[:] = [server.keys.command(now_us, *command) for command in commands]
             return None
 
         await self._call(step, op, 0, len(commands) - 1, run_all)

@@ -246,6 +246,10 @@ class _NamedGuard:
         return DONE
 
 
+def _never(_point: str) -> bool:
+    return False
+
+
 class SimRuntime:
     """
     One instance's handle to the simulated world; `store` and `links` are set by the wiring.
@@ -289,6 +293,8 @@ class SimRuntime:
         self.telemetry = telemetry
         self.chance: Chance = SimChance(run_key)
         self.kernel = kernel
+        self.epoch_ms = EPOCH_MS
+        self.point: Callable[[str], bool] = _never
         self.group = group or Group(kernel, instance_id)
         self.cores = Cores(kernel, cores if execution == "threads" else 1)
         self.record = steps.add
@@ -318,7 +324,7 @@ class SimRuntime:
 
     def now_ms(self) -> int:
         """Simulated Unix milliseconds."""
-        return EPOCH_MS + self.now() // MS
+        return self.epoch_ms + self.now() // MS
 
     async def sleep(self, delay_ns: int) -> None:
         """Wait; a delay of 0 or less lets others go first."""

@@ -161,13 +161,19 @@ class World:
         self._recorder = StepRecorder(sink=sink, operations=self._operations)
         self.checker = Checker(_check_settings(scenario))
         self.journal = Journal(self._recorder, self.checker, lambda: self.kernel.now)
-        self._network = Network(self.kernel, scenario.costs)
-        self._redis = RedisServer(self.kernel)
+        self._redis = self._make_redis()
+        self._network = self._make_network()
         self._payloads = Payloads()
         self._sessions = 0
         self.schedulers = [self._instance(number) for number in range(scenario.instances)]
         self._network.schedulers = self.schedulers
         self._workers = [self._worker(number) for number in range(scenario.nodes)]
+
+    def _make_redis(self) -> RedisServer:
+        return RedisServer(self.kernel)
+
+    def _make_network(self) -> Network:
+        return Network(self.kernel, self.scenario.costs)
 
     def _instance(self, number: int) -> Scheduler:
         scenario, name = self.scenario, f"i-{number}"

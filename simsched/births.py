@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from simsched.errors import SimschedError
 from simsched.jobs import Job, JobRequest
-from simsched.state import InstanceState
-from simsched.telemetry import JobCreated, JobQueued, JobRefused, JobRepeated, SlotTaken
+from simsched.messages import JobResult
+from simsched.state import InstanceState, Session
+from simsched.telemetry import JobAdopted, JobCreated, JobQueued, JobRefused, JobRepeated, SlotTaken
 from simsched.units import MS
 
 
@@ -39,6 +40,37 @@ def created(state: InstanceState, job: Job) -> None:
             phase=job.phase,
         )
     )  # fmt: skip
+
+
+def adopted(state: InstanceState, session: Session, result: JobResult) -> Job:
+    """
+    A job of an instance that is gone, as far as its result tells: it runs, and this is its end.
+
+    Its audio went with its instance, so it cannot be tried again.
+    """
+    now, language = state.runtime.now(), result.job_id.rpartition(":")[2]
+    request = JobRequest(
+        request_id=result.job_id, session_id=session.session_id, session_key=session.key,
+        utterance=result.utterance_index, source_language=session.source_language,
+        target_language=language, audio=b"", audio_format=session.audio_format, audio_ms=0,
+        trace_id=result.trace_id or session.trace_id,
+    )  # fmt: skip
+    job = Job(result.job_id, request, now, phase=2)
+    job.assign(result.node_id, result.attempt_id, reserved=False)
+    job.dispatched, job.dispatched_ns, job.announced = True, now, True
+    job.failovers = state.policy_of(session.session_id).failover_max
+    state.book.add(job)
+    session.jobs_open += 1
+    key = (session.session_id, result.utterance_index)
+    state.utterance_jobs[key] = state.utterance_jobs.get(key, 0) + 1
+    state.emit(
+        JobAdopted(
+            at_ns=now, instance=state.runtime.instance_id, job=job.job_id,
+            session=session.session_id, utterance=result.utterance_index, target=language,
+            node=job.node_id, attempt=job.attempt,
+        )
+    )  # fmt: skip
+    return job
 
 
 def repeated(state: InstanceState, job: Job, request: JobRequest) -> Job:

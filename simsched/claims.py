@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec import structs
+
 from simsched import births, steps
 from simsched.errors import StoreUnavailable
-from simsched.jobs import Job, JobRequest
+from simsched.jobs import Job, JobRequest, job_name
 from simsched.placement import JobContext, Placement
 from simsched.state import InstanceState
 from simsched.store import Claim
@@ -28,7 +30,8 @@ SETTLE_NS: Final = SECOND
 """How often a claim without an answer is asked about."""
 
 CLAIM_COUNTS: Final = {
-    verdict: f"claims_{verdict.lower()}" for verdict in ("CLAIMED", "FULL", "BOUND", "ENDED")
+    verdict: f"claims_{verdict.lower()}"
+    for verdict in ("CLAIMED", "FULL", "BOUND", "OVER", "ENDED")
 }
 """The counter of each answer of the claim script."""
 
@@ -46,7 +49,7 @@ class ClaimedCreation:
     async def create(self, op: Operation, request: JobRequest) -> Job:
         """A job for the request: claimed, waiting, refused, or the one that exists already."""
         op.phase = 2 if self._state.settings.shared else 1
-        job_id = f"{request.session_id}:{request.utterance}:{request.target_language}"
+        job_id = job_name(request.session_id, request.utterance, request.target_language)
         async with self._runtime.step(steps.JOBS_READ, op):
             known = self._state.book.get(job_id)
         if known is not None:
@@ -57,13 +60,13 @@ class ClaimedCreation:
             verdict = await self._first_claim(self._placement.context(op, request), job)
         except StoreUnavailable:
             if self._state.policy_of(request.session_id).store_down == "refuse":
-                del self._state.book.jobs[job_id]
+                self._state.book.drop(job)
                 self._runtime.start(self._settle(request, job), name="settle")
                 raise
             verdict = "FULL"
-        if verdict == "BOUND":
-            job.cancelled = True
-            del self._state.book.jobs[job_id]
+        if verdict in ("BOUND", "OVER"):
+            job.cancelled, job.is_over = True, verdict == "OVER"
+            self._state.book.drop(job)
             return births.repeated(self._state, job, request)
         if not job.node_id:
             # At once: between the answer FULL and a place in line no freed slot may slip by.
@@ -116,6 +119,8 @@ class ClaimedCreation:
             nodes=nodes,
             site=site,
         )
+        if claim.verdict == "BOUND" and claim.done:
+            claim = structs.replace(claim, verdict="OVER")
         self._runtime.telemetry.count(CLAIM_COUNTS.get(claim.verdict, "claims_other"))
         if claim.verdict == "CLAIMED":
             if job.ended:
@@ -161,7 +166,7 @@ class ClaimedCreation:
     async def _came_too_late(self, ctx: JobContext, job: Job, claim: Claim) -> Claim:
         """The job ended while its claim was under way: close it in the store too."""
         await self._store.complete(
-            ctx.op, job.job_id, job.job_id, attempt=claim.attempt, node=claim.node_id,
+            ctx.op, job.request.session_id, job.job_id, attempt=claim.attempt, node=claim.node_id,
             status="failed",
         )  # fmt: skip
         return Claim("ENDED")

@@ -14,7 +14,15 @@ from typing import Final
 
 from msgspec import structs
 
-from simsched.nodes import HealthLimits, NodeRecord, NodeView, Signal, advance, marked_unavailable
+from simsched.nodes import (
+    Health,
+    HealthLimits,
+    NodeRecord,
+    NodeView,
+    Signal,
+    advance,
+    marked_unavailable,
+)
 from simsched.pools import (
     LanguageIndex,
     Pool,
@@ -94,6 +102,21 @@ class Cluster:
         ordinal = self.ordinal_of(view.node_id)
         pools = self._pools_of_view(view)
         self._publisher.publish([structs.replace(view, ordinal=ordinal, pools=pools)])
+
+    def is_gone(self, node_id: str) -> bool:
+        """Whether a node is known, and known to be gone."""
+        view = self.snapshot.get(node_id)
+        return view is not None and view.health is Health.OFFLINE
+
+    def lose_home(self, home: str) -> list[str]:
+        """An instance is gone: the nodes that it announced are not to be chosen any more."""
+        lost = []
+        for node_id, where in list(self._home.items()):
+            view = self.snapshot.get(node_id)
+            if where == home and view is not None and node_id not in self.local:
+                self._publisher.publish([structs.replace(view, health=Health.OFFLINE)])
+                lost.append(node_id)
+        return lost
 
     def home_of(self, node_id: str) -> str:
         """The other instance that announced a node; "" for one that is, or was, connected here."""

@@ -1,5 +1,5 @@
 """
-Jobs and answers: none lost, none twice (I1, I3, I4, I11, I12 and conservation).
+Jobs and answers: none lost, none twice (I1, I3, I11 and conservation).
 
 Two ledgers. A *job* is alive from its creation to its end and must end within the bound. A *lane*
 is one utterance towards one language: it has at most one job that has not failed and is answered
@@ -13,11 +13,26 @@ recognised and memory stays flat.
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
 
 from simsched.findings import CONSERVATION, CheckSettings, Findings, Tail
+from simsched.ledger_entries import (
+    ABANDONED,
+    ACCOUNTS,
+    ENDS,
+    LOST,
+    QUEUED,
+    REFUSED,
+    RUNNING,
+    JobEntry,
+    Lane,
+    UtteranceEntry,
+)
+from simsched.result_rules import ResultRules
 from simsched.telemetry import (
+    AnsweredAlone,
     Delivered,
+    InstanceDown,
+    JobAdopted,
     JobAssigned,
     JobCreated,
     JobDispatched,
@@ -25,83 +40,10 @@ from simsched.telemetry import (
     JobQueued,
     JobRefused,
     JobRepeated,
-    ResultAccepted,
-    ResultReceived,
-    ResultSuppressed,
+    JobYielded,
     SlotTaken,
     UtteranceCut,
 )
-
-QUEUED: Final = "queued"
-RUNNING: Final = "running"
-LOST: Final = "lost"
-REFUSED: Final = "refused"
-FINISHED: Final = "finished"
-
-ENDS: Final = {"completed": FINISHED, "failed": "failed", "cancelled": "cancelled"}
-"""The account in which a job ends, by its status."""
-
-ACCOUNTS: Final = ("created", FINISHED, "failed", "cancelled", REFUSED, QUEUED, RUNNING, LOST)
-
-
-class _Job:
-    """One job; `state` is the account that it is in."""
-
-    __slots__ = (
-        "accepted",
-        "attempt",
-        "deadline_ns",
-        "ended_ns",
-        "job_id",
-        "lane",
-        "received",
-        "refused",
-        "since_ns",
-        "state",
-        "suppressed",
-    )
-
-    def __init__(self, job_id: str, lane: _Lane, since_ns: int, attempt: int) -> None:
-        self.job_id = job_id
-        self.lane = lane
-        self.since_ns = since_ns
-        self.attempt = attempt
-        self.state = RUNNING
-        self.deadline_ns = 0
-        self.ended_ns = 0
-        self.refused = False
-        self.accepted = 0
-        # Answers of the current attempt that came, and that were dropped.
-        self.received = 0
-        self.suppressed = 0
-
-
-class _Lane:
-    """One utterance towards one language; `job` is the one that has not failed."""
-
-    __slots__ = ("first", "job", "jobs", "open", "request", "request_job", "request_ns", "targets")
-
-    def __init__(self) -> None:
-        self.job = ""
-        self.jobs = 0
-        self.open = 0
-        self.first = ""
-        self.request = ""
-        self.request_job = ""
-        self.request_ns = 0
-        self.targets: tuple[str, ...] = ()
-
-
-class _Utterance:
-    """What is owed for one utterance since `since_ns`."""
-
-    __slots__ = ("key", "lanes", "settled", "since_ns")
-
-    def __init__(self, key: tuple[str, int], since_ns: int) -> None:
-        self.key = key
-        self.since_ns = since_ns
-        self.lanes: dict[str, _Lane] = {}
-        self.settled = False
 
 
 class JobLedger:
@@ -113,12 +55,13 @@ class JobLedger:
         self._checked = findings.checked
         self._bound_ns = settings.answer_bound_ns
         self._account = dict.fromkeys(ACCOUNTS, 0)
-        self._jobs: dict[str, _Job] = {}
+        self._jobs: dict[str, JobEntry] = {}
+        self.results = ResultRules(self._jobs, findings)
         self._ended: Tail[str] = Tail(self._forget_job)
-        self._jobs_due: deque[_Job] = deque()
-        self._utterances: dict[tuple[str, int], _Utterance] = {}
+        self._jobs_due: deque[JobEntry] = deque()
+        self._utterances: dict[tuple[str, int], UtteranceEntry] = {}
         self._settled: Tail[tuple[str, int]] = Tail(self._forget_utterance)
-        self._answers_due: deque[_Utterance] = deque()
+        self._answers_due: deque[UtteranceEntry] = deque()
 
     def sizes(self) -> dict[str, int]:
         """How much is remembered, by kind: to see that it stays bounded."""
@@ -149,12 +92,82 @@ class JobLedger:
         job = self._jobs.get(job_id)
         return job is not None and job.state in (QUEUED, RUNNING)
 
+    def waits_since(self, job_id: str) -> int:
+        """Since when a job that is in line has waited; -1 if it is not."""
+        job = self._jobs.get(job_id)
+        return job.queued_ns if job is not None and job.state == QUEUED else -1
+
     # Utterances and requests
 
     def utterance_cut(self, event: UtteranceCut) -> None:
         """An answer is owed from now on."""
         self._pass(event.at_ns)
-        self._utterance(event.session, event.utterance, event.at_ns)
+        utterance = self._utterance(event.session, event.utterance, event.at_ns)
+        asked_again = utterance.instance not in ("", event.instance)
+        utterance.instance = event.instance
+        if asked_again and utterance.settled:
+            self._owe_again(utterance)
+
+    def _owe_again(self, utterance: UtteranceEntry) -> None:
+        """Who was told of an error, or lost its instance, and asks another one is answered anew."""
+        for lane in utterance.lanes.values():
+            if lane.first == "error":
+                lane.targets, lane.first = (), ""
+        if not utterance.lanes or any(not lane.targets for lane in utterance.lanes.values()):
+            utterance.settled = False
+            self._answers_due.append(utterance)
+
+    def instance_down(self, event: InstanceDown) -> None:
+        """
+        An instance died: its jobs end with it, and its clients are owed nothing by it any more.
+
+        An answer that comes all the same, because another instance went on, must still be one.
+        """
+        for job in list(self._jobs.values()):
+            self._let_go(job, event.instance, event.at_ns)
+        for utterance in self._utterances.values():
+            if utterance.instance == event.instance and not utterance.settled:
+                utterance.settled = True
+                self._settled.push(utterance.key)
+
+    def _let_go(self, job: JobEntry, instance: str, at_ns: int) -> None:
+        """An instance has the job no more; without another one it is abandoned."""
+        if instance not in job.holders:
+            return
+        was_first = next(iter(job.holders)) == instance
+        del job.holders[instance]
+        if job.state not in (QUEUED, RUNNING):
+            return
+        if job.holders:
+            if was_first and job.state == QUEUED:
+                self._move(job, RUNNING)
+            return
+        job.ended_ns = at_ns
+        self._close(job)
+        self._move(job, ABANDONED)
+        if job.lane.job == job.job_id:
+            job.lane.job = ""
+
+    def answered_alone(self, event: AnsweredAlone) -> None:
+        """Without the store two instances cannot know of each other's answer."""
+        self._lane(event.session, event.utterance, event.language, event.at_ns).alone = True
+
+    def job_yielded(self, event: JobYielded) -> None:
+        """An instance leaves the job to another."""
+        job = self._jobs.get(event.job)
+        if job is not None:
+            self._let_go(job, event.instance, event.at_ns)
+
+    def job_adopted(self, event: JobAdopted) -> None:
+        """Another instance goes on with a job: it must end now like any other."""
+        job = self._jobs.get(event.job)
+        if job is None:
+            return
+        if job.state == ABANDONED:
+            self._revive(job, event.instance, event.at_ns)
+        job.gave_up |= job.holders
+        job.gave_up.pop(event.instance, None)
+        job.holders = {event.instance: None}
 
     def job_created(self, event: JobCreated) -> None:
         """A job was made: the only one of its lane, and the only one of its request."""
@@ -173,8 +186,10 @@ class JobLedger:
             lane.job = event.job
         known = self._jobs.get(event.job)
         if known is not None and known.state in (QUEUED, RUNNING):
+            known.holders[event.instance] = None
             return
-        job = _Job(event.job, lane, event.at_ns, event.attempt)
+        job = JobEntry(event.job, lane, event.at_ns, event.attempt)
+        job.holders[event.instance] = None
         self._jobs[event.job] = job
         self._jobs_due.append(job)
         lane.jobs += 1
@@ -183,6 +198,7 @@ class JobLedger:
         self._account[RUNNING] += 1
         if not event.node:
             self._move(job, QUEUED)
+            job.queued_ns = event.at_ns
             job.deadline_ns = event.at_ns + self._settings.pending_ns
 
     def job_repeated(self, event: JobRepeated) -> None:
@@ -198,7 +214,7 @@ class JobLedger:
         if job is not None:
             job.refused = True
 
-    def _same_request(self, event: JobCreated | JobRepeated, lane: _Lane) -> None:
+    def _same_request(self, event: JobCreated | JobRepeated, lane: Lane) -> None:
         fresh = event.at_ns - lane.request_ns <= self._settings.binding_ttl_ns
         if lane.request != event.request or not fresh:
             lane.request = event.request
@@ -216,19 +232,42 @@ class JobLedger:
 
     def job_queued(self, event: JobQueued) -> None:
         """A job waits for a node."""
-        job = self._jobs.get(event.job)
+        job = self._held_by(event)
         if job is not None and job.state in (QUEUED, RUNNING):
+            if job.state != QUEUED:
+                job.queued_ns = event.at_ns
             self._move(job, QUEUED)
             job.deadline_ns = event.deadline_ns
 
     def job_runs(self, event: JobAssigned | JobDispatched) -> None:
         """A job has a node."""
-        job = self._jobs.get(event.job)
+        job = self._held_by(event)
         if job is None:
             return
         if job.state == QUEUED:
             self._move(job, RUNNING)
         self._attempt(job, event.attempt)
+
+    def _held_by(self, event: JobQueued | JobAssigned | JobDispatched) -> JobEntry | None:
+        """
+        The job, if the instance that speaks is the one that has it.
+
+        Another instance may have been asked for the same job, and waits for it beside the first;
+        when that one dies it goes on by itself.
+        """
+        job = self._jobs.get(event.job)
+        if job is not None and job.state == ABANDONED:
+            self._revive(job, event.instance, event.at_ns)
+        first = next(iter(job.holders), "") if job is not None else ""
+        return job if first == event.instance else None
+
+    def _revive(self, job: JobEntry, instance: str, at_ns: int) -> None:
+        job.holders = {instance: None}
+        job.since_ns = at_ns
+        job.lane.open += 1
+        job.lane.job = job.job_id
+        self._jobs_due.append(job)
+        self._move(job, RUNNING)
 
     def slot_taken(self, event: SlotTaken) -> None:
         """A new attempt began, even if its creation is told later."""
@@ -241,31 +280,49 @@ class JobLedger:
         job = self._jobs.get(event.job)
         if job is None:
             return
+        if event.status != "completed" and self._beside(job, event):
+            return
+        if job.lane.alone and job.state not in (QUEUED, RUNNING, LOST, ABANDONED):
+            return  # without the store, two instances cannot know of each other's end
         self._checked[CONSERVATION] += 1
-        if job.state not in (QUEUED, RUNNING, LOST):
+        if job.state not in (QUEUED, RUNNING, LOST, ABANDONED):
             self._findings.add(
                 CONSERVATION, event.at_ns, event.job,
                 f"ended again as {event.status} after it was {job.state}", event.instance,
             )  # fmt: skip
             return
+        job.holders.pop(event.instance, None)
+        job.gave_up |= job.holders
+        job.holders = {}
         job.ended_ns = event.at_ns
-        if job.state != LOST:
+        if job.state not in (LOST, ABANDONED):
             self._close(job)
         self._move(job, REFUSED if job.refused else ENDS.get(event.status, "failed"))
         if event.status != "completed" and job.lane.job == event.job:
             job.lane.job = ""
 
-    def _attempt(self, job: _Job, attempt: int) -> None:
+    def _beside(self, job: JobEntry, event: JobEnded) -> bool:
+        """Whether somebody gave up waiting beside another instance that has, or had, the job."""
+        if event.instance in job.gave_up:
+            del job.gave_up[event.instance]
+            return True
+        others = len(job.holders) - (event.instance in job.holders)
+        if others and job.state in (QUEUED, RUNNING):
+            self._let_go(job, event.instance, event.at_ns)
+            return True
+        return False
+
+    def _attempt(self, job: JobEntry, attempt: int) -> None:
         if attempt > job.attempt:
             job.attempt = attempt
             job.received = job.suppressed = 0
 
-    def _move(self, job: _Job, state: str) -> None:
+    def _move(self, job: JobEntry, state: str) -> None:
         self._account[job.state] -= 1
-        self._account[state] += 1
+        self._account[state] = self._account.get(state, 0) + 1
         job.state = state
 
-    def _close(self, job: _Job) -> None:
+    def _close(self, job: JobEntry) -> None:
         job.lane.open -= 1
         self._ended.push(job.job_id)
 
@@ -273,61 +330,6 @@ class JobLedger:
         job = self._jobs.get(job_id)
         if job is not None and job.state not in (QUEUED, RUNNING):
             del self._jobs[job_id]
-
-    # Results
-
-    def result_received(self, event: ResultReceived) -> None:
-        """A node answered."""
-        job = self._jobs.get(event.job)
-        if job is not None and job.attempt == event.attempt:
-            job.received += 1
-
-    def result_accepted(self, event: ResultAccepted) -> None:
-        """An answer counts: the current attempt's, once."""
-        self._checked["I4"] += 1
-        self._checked["I12"] += 1
-        if event.attempt != event.current_attempt:
-            self._findings.add(
-                "I4", event.at_ns, event.job,
-                f"attempt {event.attempt} accepted while {event.current_attempt} is current",
-                event.instance,
-            )  # fmt: skip
-        job = self._jobs.get(event.job)
-        if job is None:
-            return
-        if job.accepted == event.attempt:
-            self._findings.add(
-                "I12", event.at_ns, event.job,
-                f"the result of attempt {event.attempt} was accepted twice", event.instance,
-            )  # fmt: skip
-        job.accepted = event.attempt
-
-    def result_suppressed(self, event: ResultSuppressed) -> None:
-        """
-        An answer was dropped: right for a repeat, wrong for all the current attempt has.
-
-        A job that ended by a timeout may drop what comes after; only an older attempt's accepted
-        result, or a mere memory of one, must not (B5).
-        """
-        job = self._jobs.get(event.job)
-        if job is None or event.reason not in ("duplicate", "terminal"):
-            return
-        self._checked["I4"] += 1
-        if event.attempt != job.attempt:
-            return
-        job.suppressed += 1
-        if event.reason == "terminal":
-            swallowed = bool(job.accepted) and job.accepted != event.attempt
-        else:
-            alive = job.state in (QUEUED, RUNNING)
-            swallowed = alive and job.accepted != event.attempt and job.suppressed >= job.received
-        if swallowed:
-            self._findings.add(
-                "I4", event.at_ns, event.job,
-                f"the result of the current attempt {event.attempt} was dropped as "
-                f"{event.reason}, and none of it was accepted",
-                event.instance,
-            )  # fmt: skip
 
     # Answers
 
@@ -340,7 +342,9 @@ class JobLedger:
             language = self._language_of(utterance, event.job)
         lane = utterance.lanes.get(language)
         if lane is None:
-            lane = utterance.lanes[language] = _Lane()
+            lane = utterance.lanes[language] = Lane()
+        if event.target in lane.targets and lane.alone:
+            return
         if event.target in lane.targets:
             self._findings.add(
                 "I3", event.at_ns, event.session,
@@ -357,7 +361,7 @@ class JobLedger:
             utterance.settled = True
             self._settled.push(utterance.key)
 
-    def _language_of(self, utterance: _Utterance, job_id: str) -> str:
+    def _language_of(self, utterance: UtteranceEntry, job_id: str) -> str:
         job = self._jobs.get(job_id)
         if job is not None:
             for language, lane in utterance.lanes.items():
@@ -365,19 +369,19 @@ class JobLedger:
                     return language
         return next(iter(utterance.lanes), "")
 
-    def _utterance(self, session: str, index: int, at_ns: int) -> _Utterance:
+    def _utterance(self, session: str, index: int, at_ns: int) -> UtteranceEntry:
         key = (session, index)
         utterance = self._utterances.get(key)
         if utterance is None:
-            utterance = self._utterances[key] = _Utterance(key, at_ns)
+            utterance = self._utterances[key] = UtteranceEntry(key, at_ns)
             self._answers_due.append(utterance)
         return utterance
 
-    def _lane(self, session: str, index: int, language: str, at_ns: int) -> _Lane:
+    def _lane(self, session: str, index: int, language: str, at_ns: int) -> Lane:
         utterance = self._utterance(session, index, at_ns)
         lane = utterance.lanes.get(language)
         if lane is None:
-            lane = utterance.lanes[language] = _Lane()
+            lane = utterance.lanes[language] = Lane()
             if utterance.settled:
                 utterance.settled = False
                 self._answers_due.append(utterance)
@@ -402,14 +406,14 @@ class JobLedger:
             if not utterance.settled:
                 self._miss(utterance, now_ns)
 
-    def _lose(self, job: _Job, now_ns: int, text: str) -> None:
+    def _lose(self, job: JobEntry, now_ns: int, text: str) -> None:
         self._checked[CONSERVATION] += 1
         self._findings.add(CONSERVATION, now_ns, job.job_id, f"{job.state}: {text}")
         job.ended_ns = now_ns
         self._move(job, LOST)
         self._close(job)
 
-    def _miss(self, utterance: _Utterance, now_ns: int) -> None:
+    def _miss(self, utterance: UtteranceEntry, now_ns: int) -> None:
         """Each lane without an answer is a breach; so is an utterance without any lane."""
         session, index = utterance.key
         silent = [name for name, lane in utterance.lanes.items() if not lane.targets]

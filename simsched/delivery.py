@@ -8,9 +8,11 @@ itself is `result_queue`'s. Errors of the reference bypass the queue and leave a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from simsched.inbox import SendToSession
 from simsched.jobs import JobRequest
 from simsched.messages import (
     Error,
@@ -25,10 +27,15 @@ from simsched.messages import (
 )
 from simsched.result_queue import Released
 from simsched.state import InstanceState, Session
-from simsched.telemetry import Delivered
+from simsched.telemetry import AnsweredAlone, Delivered
+from simsched.units import MS
 
 SILENT: Final = "elsewhere"
 """The outcome of an utterance that another instance answers; nothing is sent for it."""
+
+
+ANSWERED_REMEMBERED: Final = 1_024
+"""Answers of one session that are remembered, so that none leaves twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +58,47 @@ class Delivery:
     def __init__(self, state: InstanceState) -> None:
         self._state = state
         self._runtime = state.runtime
+        self.on_unreachable: Callable[[Answer, str], None] = lambda _answer, _target: None
+        """Told of an answer whose target is not connected here."""
+        self.on_held: Callable[[Session], None] = lambda _session: None
+        """Told of a session whose answers wait for one from another instance."""
 
     def expect(self, session: Session, utterance: int, languages: tuple[str, ...]) -> None:
         """An utterance was cut: these languages will each have an outcome."""
         session.results.expect(utterance, languages, self._runtime.now())
 
     def queue(self, session: Session, answer: Answer) -> list[tuple[Answer, bool]]:
-        """Line an outcome up; returns those that may leave now, with their gap flag."""
+        """
+        Line an outcome up; returns those that may leave now, with their gap flag.
+
+        One whose turn was given up, because another instance was to answer, leaves at once.
+        """
+        late = session.results.late
         released = session.results.add(
             answer.utterance, answer.language, answer, self._runtime.now()
         )
+        gave_up = session.results.late > late and self._keeps_place(session)
+        if gave_up and answer.outcome != SILENT:
+            return [(answer, True)]
         return [self._answered(session, entry) for entry in released]
 
-    def elsewhere(self, session: Session, utterance: int, language: str) -> None:
-        """Another instance answers for this utterance: its place here is given up in silence."""
+    def elsewhere(self, session: Session, utterance: int, language: str, *, is_over: bool) -> None:
+        """
+        Another instance has this utterance: its place here is given up in silence.
+
+        Not so if the session has moved here and the answer is still to come: then it comes here,
+        and in its turn.
+        """
         if self._state.policy_of(session.session_id).result_order == "fcfs":
             return
+        if session.session_id in self._state.moved_here and not is_over:
+            policy = self._state.policy_of(session.session_id)
+            until_ns = self._runtime.now() + policy.gap_ms * MS
+            session.held_places[utterance, language] = None
+            session.results.wait_until(utterance, language, until_ns)
+            self.on_held(session)
+            return
+        session.held_places.pop((utterance, language), None)
         message = SessionCloseAck(session_id=session.session_id)
         silent = Answer(session.session_id, utterance, language, "", SILENT, "", message, ())
         self.send(self.queue(session, silent))
@@ -97,15 +129,60 @@ class Delivery:
             if answer.outcome == SILENT:
                 continue
             for target in answer.targets or (answer.session_id,):
-                self._runtime.links.to_client(target, answer.message)
-                self._state.emit(
-                    Delivered(
-                        at_ns=self._runtime.now(), instance=self._runtime.instance_id,
-                        session=answer.session_id, target=target, utterance=answer.utterance,
-                        language=answer.language, job=answer.job_id, outcome=answer.outcome,
-                        reason=answer.reason, gap=gap,
-                    )
-                )  # fmt: skip
+                if self._is_first(answer, target):
+                    self._send_one(answer, target, gap=gap)
+
+    def _is_first(self, answer: Answer, target: str) -> bool:
+        """
+        Whether the target has no answer yet that left from here.
+
+        Only where each outcome has its place: the reference answers as often as it is asked to.
+        """
+        session = self._state.sessions.get(answer.session_id)
+        if session is None or not self._keeps_place(session):
+            return True
+        key = (answer.utterance, answer.language, target)
+        if key in session.answered:
+            self._runtime.telemetry.count("answers_repeated")
+            return False
+        session.answered[key] = None
+        if len(session.answered) > ANSWERED_REMEMBERED:
+            del session.answered[next(iter(session.answered))]
+        return True
+
+    def forwarded(self, event: SendToSession) -> None:
+        """The answer of another instance, for a client that has moved here."""
+        answer = Answer(
+            event.session_id, event.utterance, event.language, event.job, event.outcome,
+            event.reason, event.message, (),
+        )  # fmt: skip
+        session = self._state.sessions.get(event.session_id)
+        if session is not None:
+            self.send(self.queue(session, answer))
+
+    def _send_one(self, answer: Answer, target: str, *, gap: bool) -> None:
+        if not self.reaches(answer, target, gap=gap):
+            self._runtime.telemetry.count("answers_undeliverable")
+            self.on_unreachable(answer, target)
+
+    def reaches(self, answer: Answer, target: str, *, gap: bool) -> bool:
+        """
+        Send an answer; False if its target is not connected here.
+
+        What was in progress when a session moved may come out of turn: that counts as a gap.
+        """
+        gap = gap or answer.session_id in self._state.moved_here
+        if not self._runtime.links.to_client(target, answer.message):
+            return False
+        self._state.emit(
+            Delivered(
+                at_ns=self._runtime.now(), instance=self._runtime.instance_id,
+                session=answer.session_id, target=target, utterance=answer.utterance,
+                language=answer.language, job=answer.job_id, outcome=answer.outcome,
+                reason=answer.reason, gap=gap,
+            )
+        )  # fmt: skip
+        return True
 
     def fail(self, session: Session | None, answer: Answer) -> None:
         """An error outcome: in its turn, or at once where the policy keeps no place for it."""
@@ -124,6 +201,8 @@ class Delivery:
             session_id, "", utterance, request.trace_id, UiEventType.ERROR, error=ErrorCode(code)
         )
         message = Error(code=code, message=code)
+        if code == ErrorCode.SCHEDULER_DEPENDENCY_DOWN:
+            self.alone(request)
         self.fail(
             self._state.sessions.get(session_id),
             Answer(
@@ -131,6 +210,17 @@ class Delivery:
                 request.targets,
             ),
         )  # fmt: skip
+
+    def alone(self, request: JobRequest) -> None:
+        """The store is away, so nobody can tell whether another instance answers this too."""
+        if self._state.settings.shared:
+            self._state.emit(
+                AnsweredAlone(
+                    at_ns=self._runtime.now(), instance=self._runtime.instance_id,
+                    session=request.session_id, utterance=request.utterance,
+                    language=request.target_language,
+                )
+            )  # fmt: skip
 
     def drain(self, session: Session) -> None:
         """The session is over: send what waited for its turn (domain 2.7)."""

@@ -22,7 +22,15 @@ from simsched.messages import Error, ErrorCode, JobAssign, Pipeline, UiEventType
 from simsched.placement import JobContext, Placement
 from simsched.state import InstanceState, Session
 from simsched.store import Binding
-from simsched.telemetry import JobDispatched, JobEnded, Operation, OpKind, Outcome, SlotFreed
+from simsched.telemetry import (
+    JobDispatched,
+    JobEnded,
+    JobYielded,
+    Operation,
+    OpKind,
+    Outcome,
+    SlotFreed,
+)
 
 PIPELINE = Pipeline()
 """ASR, translation and speech; what the audio path asks for (domain 4.2)."""
@@ -86,7 +94,8 @@ class JobDispatcher:
         if job.reason:
             await self.refuse(job, job.reason)
             return
-        if not job.node_id or await self.hand_over(job):
+        attempt = job.attempt
+        if not job.node_id or await self.hand_over(job) or not job.waits_to_go(attempt):
             return
         if self._policy.node_loss == "event":
             await self.retry(job, "NODE_UNAVAILABLE")
@@ -122,7 +131,10 @@ class JobDispatcher:
 
     async def send_assignment(self, op: Operation, job: Job) -> bool:
         """Send `job_assign` here or through another instance; False: the node is nowhere."""
+        if self._policy.node_loss == "event" and self._state.cluster.is_gone(job.node_id):
+            return False
         self._note_node(job)
+        attempt = job.attempt
         job.dispatched, before_ns = True, job.dispatched_ns
         job.dispatched_ns = self._runtime.now()
         message = self._assignment(job)
@@ -133,7 +145,7 @@ class JobDispatcher:
         try:
             passed_on = self._state.settings.shared and await self._pass_on(op, job, message)
         finally:
-            if not passed_on:
+            if not passed_on and job.attempt == attempt:
                 job.dispatched, job.dispatched_ns = False, before_ns
         if passed_on:
             self._dispatched(job)
@@ -141,7 +153,7 @@ class JobDispatcher:
 
     async def _pass_on(self, op: Operation, job: Job, message: JobAssign) -> bool:
         home = await self._store.owner_of(op, "node", job.node_id)
-        if home in ("", self._runtime.instance_id):
+        if home in ("", self._runtime.instance_id) or home in self._state.gone_instances:
             return False
         event = DispatchToNode(node_id=job.node_id, message=message)
         return await self._runtime.links.to_instance(steps.INBOX_APPEND, op, home, event)
@@ -196,14 +208,36 @@ class JobDispatcher:
     # Ends
 
     async def refuse(self, job: Job, code: str) -> None:
-        """End a job without a result; the client is told why."""
-        if job.ended:
+        """End a job without a result; the client is told why, unless it has its answer already."""
+        if job.ended or self._state.book.get(job.job_id) is not job:
             return
-        if job.reserved:
+        attempt = job.attempt
+        fenced = self._state.settings.shared and self._policy.job_scheme == "claim"
+        if job.reserved or fenced:
             op = self._operation(job)
             await self.give_back(op, job)
+            verdict = await self._close_failed(op, job) if fenced else "ACCEPTED"
             self._runtime.end(op, Outcome.REFUSED)
+            if job.attempt != attempt:
+                return  # a claim that was under way has found a node after all
+            if verdict in ("DONE", "STALE"):
+                self.yield_to_other(job, is_over=verdict == "DONE")
+                return
         self.fail(job, code)
+
+    async def _close_failed(self, op: Operation, job: Job) -> str:
+        """Write the failure down; ACCEPTED, or what another instance has made of the job."""
+        request, attempt = job.request, job.attempt
+        try:
+            verdict = await self._store.complete(
+                op, request.session_id, job.job_id, attempt=attempt, node=job.node_id,
+                status="failed",
+            )  # fmt: skip
+        except StoreUnavailable:
+            self._runtime.telemetry.count("store_unavailable")
+            self._delivery.alone(job.request)
+            return "ACCEPTED"
+        return verdict
 
     def fail(self, job: Job, code: str) -> None:
         """A job came to nothing: the client hears it, and the books are closed."""
@@ -257,14 +291,22 @@ class JobDispatcher:
             self._ended(job, status)
             self._let_go(job.request)
 
-    def yield_to_other(self, job: Job) -> None:
+    def yield_to_other(self, job: Job, *, is_over: bool) -> None:
         """Another instance has the job: ours is forgotten without a word to anybody."""
         self._state.pending.remove(job.request.pair, job)
         job.cancelled = True
-        self._state.book.jobs.pop(job.job_id, None)
+        self._state.book.drop(job)
+        self._state.emit(
+            JobYielded(
+                at_ns=self._runtime.now(), instance=self._runtime.instance_id, job=job.job_id
+            )
+        )
         session = self._state.sessions.get(job.request.session_id)
         if session is not None:
-            self._delivery.elsewhere(session, job.request.utterance, job.request.target_language)
+            request = job.request
+            self._delivery.elsewhere(
+                session, request.utterance, request.target_language, is_over=is_over
+            )
         self._let_go(job.request)
 
     def _ended(self, job: Job, status: JobStatus) -> None:

@@ -106,6 +106,11 @@ INVARIANTS: Final = (
         "相同输入在某策略与其基准策略下切分一致。",
     ),
     Invariant(
+        "I15",
+        "No job gives up waiting while a slot that suits it is free for longer than two scans.",
+        "当合适的槽位空闲超过两个扫描周期时，没有任务会放弃等待。",
+    ),
+    Invariant(
         CONSERVATION,
         "Every job made has ended, waits, or runs within its bound: none is lost.",
         "每个已创建的任务要么已结束，要么在限期内排队或运行：没有丢失。",
@@ -121,7 +126,8 @@ class CheckSettings:
 
     `hangover_ns` is the slack that a hangover and the steps after it may add to a cut, `scan_ns`
     the period of the timeout scan and so the slack of every bound, `gap_ns` how long an answer may
-    be held back for its turn, `binding_ttl_ns` how long a request keeps its job.
+    be held back for its turn, `binding_ttl_ns` how long a request keeps its job. `nodes_alike` says
+    that every node takes every job, so that a free slot is free for whoever waits (I15).
 
     Raises:
         ConfigError: if a number is negative.
@@ -135,6 +141,7 @@ class CheckSettings:
     failover_max: int = 3
     gap_ns: int = 10 * SECOND
     binding_ttl_ns: int = 90 * SECOND
+    nodes_alike: bool = False
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

@@ -27,8 +27,12 @@ from simsched.findings import (
     Violation,
 )
 from simsched.telemetry import (
+    AnsweredAlone,
     Delivered,
+    Disturbed,
     Event,
+    InstanceDown,
+    JobAdopted,
     JobAssigned,
     JobCreated,
     JobDispatched,
@@ -36,6 +40,7 @@ from simsched.telemetry import (
     JobQueued,
     JobRefused,
     JobRepeated,
+    JobYielded,
     NodeOffline,
     NodeRegistered,
     NodeRunning,
@@ -70,6 +75,10 @@ HELD_MAX: Final = 1_024
 """Slots remembered of one node: far beyond any node's, so only a leak gets there."""
 
 
+GAVE_UP: Final = ("PENDING_TIMEOUT", "JOB_TIMEOUT")
+"""Why a job without a node ends."""
+
+
 class _Held(NamedTuple):
     """
     A slot that is taken: since when, and until when at most (0: no limit, only a counter).
@@ -94,6 +103,9 @@ class NodeRules:
         self._slots: dict[str, int] = {}
         self._gone: dict[str, NodeOffline] = {}
         self._held: dict[str, dict[tuple[str, int], _Held]] = {}
+        self._nodes_alike = settings.nodes_alike
+        self._free_since_ns = -1
+        self._disturbed_ns = -1
 
     def sizes(self) -> dict[str, int]:
         """How much is remembered."""
@@ -117,12 +129,13 @@ class NodeRules:
             del self._gone[next(iter(self._gone))]
 
     def job_dispatched(self, event: JobDispatched) -> None:
-        """Not to a node that is gone; news needs up to a scan to reach another instance."""
+        """Not to a node that is gone; news needs up to a scan, and a sound store, to get around."""
         self._checked["I10"] += 1
         gone = self._gone.get(event.node)
         if gone is None:
             return
-        travels = event.instance != gone.instance and event.at_ns - gone.at_ns <= self._scan_ns
+        late_ns = max(gone.at_ns + self._scan_ns, self._disturbed_ns)
+        travels = event.instance != gone.instance and event.at_ns <= late_ns
         if not travels:
             self._findings.add(
                 "I10", event.at_ns, event.job,
@@ -178,6 +191,38 @@ class NodeRules:
                 kept[key] = slot._replace(forgotten=True)
         if kept:
             self._held[event.node] = kept
+
+    def disturbed(self, event: Disturbed) -> None:
+        """Something is broken: waits that reach into it say nothing."""
+        self._disturbed_ns = max(self._disturbed_ns, event.until_ns)
+
+    def watch_free(self, event: Event) -> None:
+        """Since when some node has had a free slot without a break."""
+        if not self._nodes_alike:
+            return
+        nothing: dict[tuple[str, int], _Held] = {}
+        free = any(
+            slots > len(self._held.get(node, nothing)) for node, slots in self._slots.items()
+        )
+        if not free:
+            self._free_since_ns = -1
+        elif self._free_since_ns < 0:
+            self._free_since_ns = event.at_ns
+
+    def job_ended(self, event: JobEnded) -> None:
+        """I15: who gave up waiting must have had nothing to wait for."""
+        since_ns = self._ledger.waits_since(event.job)
+        if not self._nodes_alike or event.reason not in GAVE_UP or since_ns < 0:
+            return
+        self._checked["I15"] += 1
+        since_ns = max(since_ns, self._free_since_ns)
+        long_free = self._free_since_ns >= 0 and event.at_ns - since_ns > 2 * self._scan_ns
+        if long_free and self._disturbed_ns < since_ns:
+            self._findings.add(
+                "I15", event.at_ns, event.job,
+                f"gave up waiting ({event.reason}) while slots were free since {since_ns}",
+                event.instance,
+            )  # fmt: skip
 
     def node_running(self, event: NodeRunning) -> None:
         """I2b: what the node really does."""
@@ -248,18 +293,23 @@ class Checker:
             JobQueued: (jobs.job_queued,),
             JobAssigned: (jobs.job_runs,),
             JobDispatched: (jobs.job_runs, nodes.job_dispatched),
-            JobEnded: (jobs.job_ended, sessions.job_ended),
-            ResultReceived: (jobs.result_received,),
-            ResultAccepted: (jobs.result_accepted,),
-            ResultSuppressed: (jobs.result_suppressed,),
+            JobEnded: (nodes.job_ended, jobs.job_ended, sessions.job_ended),
+            ResultReceived: (jobs.results.result_received,),
+            ResultAccepted: (jobs.results.result_accepted,),
+            ResultSuppressed: (jobs.results.result_suppressed,),
             Delivered: (jobs.delivered, sessions.delivered),
-            SlotTaken: (jobs.slot_taken, nodes.slot_taken),
-            SlotFreed: (nodes.slot_freed,),
-            SlotsForgotten: (nodes.slots_forgotten,),
-            NodeRegistered: (nodes.node_registered,),
-            NodeOffline: (nodes.node_offline,),
+            SlotTaken: (jobs.slot_taken, nodes.slot_taken, nodes.watch_free),
+            SlotFreed: (nodes.slot_freed, nodes.watch_free),
+            SlotsForgotten: (nodes.slots_forgotten, nodes.watch_free),
+            NodeRegistered: (nodes.node_registered, nodes.watch_free),
+            NodeOffline: (nodes.node_offline, nodes.watch_free),
             NodeRunning: (nodes.node_running,),
             RequestLock: (nodes.request_lock,),
+            Disturbed: (nodes.disturbed,),
+            InstanceDown: (jobs.instance_down, sessions.instance_down),
+            JobAdopted: (jobs.job_adopted,),
+            JobYielded: (jobs.job_yielded,),
+            AnsweredAlone: (jobs.answered_alone,),
         }
 
     @property

@@ -97,6 +97,11 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
         return f"{tenant}:{self.session_id}:{self.utterance}:translation:{self.target_language}"
 
 
+def job_name(session_id: str, utterance: int, language: str) -> str:
+    """The id of a job of the safe design: asking for it again names the same job."""
+    return f"{session_id}:{utterance}:{language}"
+
+
 class Job:
     """One job in progress on the instance that owns its session."""
 
@@ -110,6 +115,7 @@ class Job:
         "dispatched",
         "dispatched_ns",
         "failovers",
+        "is_over",
         "job_id",
         "leased_ns",
         "node_id",
@@ -137,6 +143,7 @@ class Job:
         self.deadline_ns = 0
         self.tried_nodes: tuple[str, ...] = ()
         self.cancelled = False
+        self.is_over = False
         self.announced = False
         self.leased_ns = 0
         self.reason = ""
@@ -156,6 +163,10 @@ class Job:
         self.accepted_ns = 0
         if node_id not in self.tried_nodes:
             self.tried_nodes = (*self.tried_nodes, node_id)
+
+    def waits_to_go(self, attempt: int) -> bool:
+        """Whether this attempt has still to be sent: nobody has moved the job on meanwhile."""
+        return self.attempt == attempt and self.status is JobStatus.ASSIGNED and not self.dispatched
 
     @property
     def is_picky(self) -> bool:
@@ -209,6 +220,11 @@ class JobBook:
     def _bound(self, bound: dict[str, tuple[str, int]], key: str, now_ns: int) -> Job | None:
         job_id, until_ns = bound.get(key, ("", 0))
         return self.jobs.get(job_id) if until_ns >= now_ns else None
+
+    def drop(self, job: Job) -> None:
+        """Leave a job to somebody else; another job of the same name stays."""
+        if self.jobs.get(job.job_id) is job:
+            del self.jobs[job.job_id]
 
     def forget(self, job: Job) -> None:
         """Let go of an ended job (the reference never does: B14)."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from simsched import steps
 from simsched.chance import key_of
@@ -38,6 +39,10 @@ from simsched.telemetry import (
     OpKind,
     SlotsForgotten,
 )
+from simsched.units import SECOND
+
+OVERSLEPT_NS: Final = SECOND
+"""An instance that wakes so late was paused, and has not read yet what its nodes said."""
 
 JobWord = JobAck | JobStarted | NodeAsrPartial
 """What a node says of a job that it has not finished."""
@@ -216,8 +221,11 @@ class NodeDesk:
     async def watch(self) -> None:
         """Look for nodes that have gone silent, for as long as the instance lives."""
         while True:
+            due_ns = self._runtime.now() + self._settings.node_scan_ns
             await self._runtime.sleep(self._settings.node_scan_ns)
             now, limit_ns = self._runtime.now(), self._settings.health.silence_ns
+            if now - due_ns > OVERSLEPT_NS:
+                continue  # it is us who were not there: what they said is about to be read
             silent = [
                 record.node_id
                 for record in self._state.cluster.local.values()

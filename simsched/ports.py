@@ -108,6 +108,10 @@ class Links(Protocol):
         """Queue a message towards a client connected here; False if it is not connected here."""
         ...
 
+    def has_client(self, session_id: str) -> bool:
+        """Whether the client of a session is connected here, or may come back to here."""
+        ...
+
     def to_node(self, node_id: str, message: object) -> bool:
         """Queue a message towards a node connected here; False if it is not connected here."""
         ...
@@ -117,6 +121,12 @@ class Links(Protocol):
 
     async def to_instance(self, step: Step, op: Operation, instance_id: str, event: object) -> bool:
         """Append an event to another instance's inbox; False if there is no such instance."""
+        ...
+
+    async def letters_of(
+        self, step: Step, op: Operation, instance_id: str, sessions: Sequence[str]
+    ) -> list[Any]:
+        """Take what is for these sessions out of the inbox of an instance that is gone."""
         ...
 
 
@@ -186,6 +196,14 @@ class Runtime(Protocol):
             n: what its cost grows with (nodes, keys, bytes), known on entry.
             key: which of the locks, where the world keeps one per session.
 
+        """
+        ...
+
+    def point(self, name: str) -> bool:
+        """
+        Whether to take a rare path here that is always allowed: a cooperative fault point.
+
+        False wherever nobody looks for faults, so always when live.
         """
         ...
 

@@ -146,8 +146,8 @@ class Recovery:
         if verdict == "CLAIMED":
             self._assigned(job)
             await self._dispatcher.dispatch(job)
-        elif verdict == "BOUND":
-            self._dispatcher.yield_to_other(job)
+        elif verdict in ("BOUND", "OVER"):
+            self._dispatcher.yield_to_other(job, is_over=verdict == "OVER")
         return True
 
     def _assigned(self, job: Job) -> None:
@@ -170,6 +170,7 @@ class Recovery:
             await self._store.node_gone(op, node_id)
         except StoreUnavailable:
             self._runtime.telemetry.count("store_unavailable")
+            self._state.gone_unsaid[node_id] = None
         self._runtime.end(op)
         for job_id in held:
             job = self._state.book.get(job_id)
@@ -179,9 +180,16 @@ class Recovery:
                     self._dispatcher.slot_freed(job, node_id, job.attempt)
                 await self.retry_elsewhere(job, "WS_DISCONNECTED")
 
+    async def node_unreachable(self, node_id: str, reason: str) -> None:
+        """The instance that a node is connected to is gone; the node's own leases are its own."""
+        for job_id in list(self._state.node_jobs.get(node_id, ())):
+            job = self._state.book.get(job_id)
+            if job is not None and not job.ended and job.node_id == node_id:
+                await self.retry_elsewhere(job, reason)
+
     async def retry_elsewhere(self, job: Job, reason: str) -> None:
         """Another node for the job, or the queue, or the end of its tries; once at a time."""
-        if job.job_id in self._retrying:
+        if job.job_id in self._retrying or job.status is JobStatus.PENDING or job.cancelled:
             return
         self._retrying[job.job_id] = None
         try:
@@ -199,13 +207,16 @@ class Recovery:
             verdict = await self._place_again(job)
             if verdict == "CLAIMED":
                 self._assigned(job)
-                if await self._dispatcher.hand_over(job):
+                attempt = job.attempt
+                if await self._dispatcher.hand_over(job) or not job.waits_to_go(attempt):
                     return
                 reason = "NODE_UNAVAILABLE"
                 if self._policy.node_loss != "event":
                     await self._dispatcher.refuse(job, reason)
-            elif verdict == "BOUND":
-                self._dispatcher.yield_to_other(job)
+            elif verdict in ("BOUND", "OVER"):
+                self._dispatcher.yield_to_other(job, is_over=verdict == "OVER")
+                return
+            elif verdict == "ENDED":
                 return
             elif policy.pending == "queue":
                 await self._line_up_again(job)

@@ -123,6 +123,9 @@ class ResultQueue(ABC, Generic[T]):
     def next_deadline_ns(self) -> int | None:
         """When a sweep will release something, if nothing else happens; None: never."""
 
+    def wait_until(self, index: int, language: str, until_ns: int) -> None:
+        """An announced index need not be waited for any longer than until then."""
+
     @abstractmethod
     def drain(self) -> list[Released[T]]:
         """The session is over: take out everything, in order."""
@@ -320,6 +323,11 @@ class StrictQueue(ResultQueue[T]):
             before = lane.places[lower]
             if not before.filled and before.clock_ns is None:
                 before.clock_ns = now_ns
+
+    def wait_until(self, index: int, language: str, until_ns: int) -> None:
+        place = self._lane(language).places.get(index)
+        if place is not None and not place.filled:
+            place.clock_ns = until_ns - self._patience_ns
 
     def sweep(self, now_ns: int) -> list[Released[T]]:
         released: list[Released[T]] = []

@@ -9,9 +9,9 @@ attempt's answer.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from simsched import answers, steps
+from simsched import answers, births, steps
 from simsched.chance import key_of
 from simsched.delivery import Answer, Delivery
 from simsched.errors import StoreUnavailable
@@ -23,7 +23,7 @@ from simsched.messages import (
     UiEventType,
 )
 from simsched.policy import Policy
-from simsched.state import DEDUP_WINDOW_NS, InstanceState
+from simsched.state import DEDUP_WINDOW_NS, EndedJob, InstanceState
 from simsched.telemetry import (
     Operation,
     OpKind,
@@ -32,10 +32,14 @@ from simsched.telemetry import (
     ResultReceived,
     ResultSuppressed,
 )
+from simsched.units import SECOND
 
 if TYPE_CHECKING:
     from simsched.dispatch import JobDispatcher
     from simsched.recovery import Recovery
+
+RESULT_TRIES: Final = 30
+"""How often, once a second, a store that is away is asked whose a result is."""
 
 NO_TEXT_REASONS = frozenset({"NO_TEXT_ASSIGNED", "ASR_EMPTY"})
 
@@ -58,7 +62,14 @@ class ResultHandler:
         self._policy = state.policy
         self._store = state.store
 
-    async def handle(self, result: JobResult, *, forwarded: bool = False) -> None:
+    async def handle(
+        self,
+        result: JobResult,
+        *,
+        forwarded: bool = False,
+        again: bool = False,
+        tries: int = RESULT_TRIES,
+    ) -> None:
         """Process one result; its latency is the report's metric of proposal 4."""
         session = self._state.sessions.get(result.session_id)
         entity = session.key if session else key_of("session", result.session_id)
@@ -67,7 +78,7 @@ class ResultHandler:
             result.session_id,
         )  # fmt: skip
         op.phase = 2 if self._state.settings.shared else 1
-        if not forwarded:
+        if not forwarded and not again:
             self._state.emit(
                 ResultReceived(
                     at_ns=self._runtime.now(), instance=self._runtime.instance_id,
@@ -79,12 +90,21 @@ class ResultHandler:
         try:
             outcome, freed = await self._process(op, result, forwarded=forwarded)
         except StoreUnavailable:
-            # Whose it is cannot be asked now: the job's timeout is the backstop.
+            # Whose it is cannot be asked now.
             self._runtime.telemetry.count("store_unavailable")
             outcome, freed = Outcome.FAILED, False
+            if self._policy.job_scheme == "claim" and tries:
+                self._runtime.start(
+                    self._later(result, forwarded=forwarded, tries=tries - 1), name="result again"
+                )
         self._runtime.end(op, outcome)
         if freed:
             await self._recovery.slot_freed(result.node_id)
+
+    async def _later(self, result: JobResult, *, forwarded: bool, tries: int) -> None:
+        """Ask again in a second whose a result is; its job's timeout stays the backstop."""
+        await self._runtime.sleep(SECOND)
+        await self.handle(result, forwarded=forwarded, again=True, tries=tries)
 
     async def _process(
         self, op: Operation, result: JobResult, *, forwarded: bool
@@ -94,6 +114,7 @@ class ResultHandler:
             return Outcome.NOTHING, False
         if not forwarded and await self._forward(op, result):
             return Outcome.FORWARDED, False
+        await self._adopt(op, result)
         async with self._runtime.step(steps.JOBS_READ, op):
             job = self._state.book.get(result.job_id)
             why_not = self._refusal(job, result)
@@ -104,7 +125,10 @@ class ResultHandler:
             await self._answer(op, result, job)
             return Outcome.DONE, False
         assert job is not None
-        if not await self._close_in_store(op, job, result):
+        verdict = await self._close_in_store(op, job, result)
+        if verdict == "MOVED" and await self._forward(op, result):
+            return Outcome.FORWARDED, True
+        if verdict != "ACCEPTED":
             self._suppress(result, job, "store_refused")
             return Outcome.REFUSED, True
         why_not = self._refusal(job, result) or self._overtaken(result)
@@ -169,13 +193,23 @@ class ResultHandler:
     async def _owner(self, op: Operation, result: JobResult) -> str:
         """The instance that owns a result, by the key that the policy goes by; "" if it is here."""
         if self._policy.result_routing == "claim":
-            known = self._state.book.get(result.job_id) is not None
-            return "" if known else await self._store.claimed_by(op, result.job_id)
+            return await self._owner_by_claim(op, result)
         here = result.session_id in self._state.sessions
         if self._policy.result_routing == "binding":
             found = await self._store.get_binding(op, self._request_of(result), site=6)
             return found.owner if found and not here else ""
         return "" if here else await self._store.owner_of(op, "session", result.session_id)
+
+    async def _owner_by_claim(self, op: Operation, result: JobResult) -> str:
+        """Who claimed the job; but a session that has moved away from there answers itself."""
+        if self._state.book.get(result.job_id) is not None:
+            return ""
+        if result.session_id in self._state.moved_here:
+            return ""
+        owner = await self._store.claimed_by(op, result.job_id)
+        if owner not in ("", self._runtime.instance_id) and owner not in self._state.gone_instances:
+            return owner
+        return await self._store.owner_of(op, "session", result.session_id) or owner
 
     def _request_of(self, result: JobResult) -> str:
         """The request that a result answers; a node sends back what it was given."""
@@ -211,42 +245,72 @@ class ResultHandler:
             )
         )  # fmt: skip
 
+    async def _adopt(self, op: Operation, result: JobResult) -> None:
+        """A job that another instance began, for a session that has moved here: go on with it."""
+        session = self._state.sessions.get(result.session_id)
+        if session is None or result.session_id not in self._state.moved_here:
+            return
+        if not self._is_behind(result):
+            return
+        node, attempt, done = await self._store.claim_of(op, result.job_id)
+        known = bool(attempt)  # else the store has forgotten it, and the session is ours
+        if done or (known and (node, attempt) != (result.node_id, result.attempt_id)):
+            return
+        if self._is_behind(result):
+            ours = self._state.book.get(result.job_id)
+            if ours is not None:
+                self._dispatcher.yield_to_other(ours, is_over=False)
+            births.adopted(self._state, session, result)
+
+    def _is_behind(self, result: JobResult) -> bool:
+        """Whether this instance has no such job, or has not come as far with it as another."""
+        ours = self._state.book.get(result.job_id)
+        return ours is None or (not ours.ended and ours.attempt < result.attempt_id)
+
     # The job's end in the store
 
-    async def _close_in_store(self, op: Operation, job: Job, result: JobResult) -> bool:
-        """Free the slot and record the end; False: the store knows better."""
+    async def _close_in_store(self, op: Operation, job: Job, result: JobResult) -> str:
+        """Free the slot and record the end; ACCEPTED, or what the store knows better."""
         if self._policy.job_scheme == "claim":
             status = "completed" if result.success else "failed"
             if not result.success and self._may_retry(job):
                 await self._dispatcher.give_back(op, job)
-                return True
+                return "ACCEPTED"
             return await self._complete(op, job, status)
         try:
             if self._state.settings.shared:
                 await self._count_down(op, job)
         except StoreUnavailable:
             self._runtime.telemetry.count("store_unavailable")
-        return True
+        return "ACCEPTED"
 
-    async def _complete(self, op: Operation, job: Job, status: str) -> bool:
+    async def _complete(self, op: Operation, job: Job, status: str) -> str:
         """
-        Report the end once, fenced by the attempt; False if it counts no more.
+        Report the end once, fenced by the attempt; the store's verdict.
 
-        A binding that is lost, or a store that is away, does not cost the client its answer: the
-        job is ours, its attempt is current, and the lease runs out by itself.
+        A store that is away does not cost the client its answer: the job is ours, its attempt is
+        current, and the lease runs out by itself. A session that has moved to another instance
+        is answered there.
         """
         node, attempt = job.node_id, job.attempt
         try:
             verdict = await self._store.complete(
-                op, job.job_id, job.job_id, attempt=attempt, node=node, status=status
+                op, job.request.session_id, job.job_id, attempt=attempt, node=node, status=status
             )
         except StoreUnavailable:
             self._runtime.telemetry.count("store_unavailable")
-            verdict = "UNKNOWN"
+            self._delivery.alone(job.request)
+            verdict = "ACCEPTED"
         if job.reserved and job.attempt == attempt:
             job.reserved = False
             self._dispatcher.slot_freed(job, node, attempt)
-        return verdict in ("ACCEPTED", "UNKNOWN")
+        if verdict == "ACCEPTED":
+            ended = EndedJob(job.job_id, attempt, node, status, self._runtime.now())
+            self._state.ended.append(ended)
+        elif verdict == "MOVED":
+            self._state.moved_here.pop(job.request.session_id, None)
+            self._dispatcher.yield_to_other(job, is_over=False)
+        return verdict
 
     async def _count_down(self, op: Operation, job: Job) -> None:
         """The reference's four calls; `fenced` takes off only what this job had been counted."""

@@ -41,6 +41,7 @@ from simsched.node_desk import NodeDesk
 from simsched.nodes import Health, NodeRecord
 from simsched.policy import Policy
 from simsched.ports import Runtime
+from simsched.presence import Presence
 from simsched.recovery import Recovery
 from simsched.result_queue import Discipline, RoomResults, result_queue
 from simsched.results import ResultHandler
@@ -90,6 +91,15 @@ class Scheduler:
         self._entity = key_of("instance", runtime.instance_id)
         self._remote_views: dict[str, NodeSeen] = {}
         self._sessions_opened = 0
+        looks = settings.shared and policy.job_scheme == "claim"
+        self.presence = (
+            Presence(self.state, self.recovery, self.dispatcher, self._delivery, self.from_instance)
+            if looks
+            else None
+        )
+        self._delivery.on_held = self.recovery.watch_order
+        if self.presence is not None:
+            self._delivery.on_unreachable = self.presence.answer_elsewhere
         self._owns_sessions = settings.shared and policy.result_routing == "session_owner"
         self._receivers: dict[type, Callable[[Session, Any], None]] = {
             AudioChunk: self._audio_chunk,
@@ -107,7 +117,9 @@ class Scheduler:
             scope.spawn(self.recovery.run(), name="scan")
             scope.spawn(self.nodes.watch(), name="nodes")
             scope.spawn(self.rooms.watch(), name="rooms")
-            if self._owns_sessions:
+            if self.presence is not None:
+                scope.spawn(self.presence.run(), name="presence")
+            if self._settings.shared:
                 scope.spawn(self._renew_owners(), name="owners")
             if self._settings.shared and self._settings.remote_refresh_ns:
                 scope.spawn(self._refresh_remote_nodes(), name="refresh")
@@ -115,7 +127,12 @@ class Scheduler:
     # Sessions
 
     def open_session(
-        self, init: SessionInit, *, session_id: str = "", audio_format: str = "opus"
+        self,
+        init: SessionInit,
+        *,
+        session_id: str = "",
+        audio_format: str = "opus",
+        resumes: bool = False,
     ) -> SessionInitAck:
         """
         A client says hello; its actor starts.
@@ -124,10 +141,13 @@ class Scheduler:
             init: the client's message.
             session_id: given when a session is resumed on this instance; else a new one is made.
             audio_format: what the client will send; the reference always says opus.
+            resumes: the client goes on with a session that it had on another instance.
 
         """
         runtime = self.runtime
         known = self.state.sessions.get(session_id)
+        if resumes and self.presence is not None:
+            runtime.start(self.presence.session_moved(session_id), name=f"move {session_id}")
         if known is not None and not known.closing:
             return SessionInitAck(session_id=session_id, trace_id=known.trace_id)
         self._sessions_opened += 1
@@ -174,8 +194,19 @@ class Scheduler:
         """All local sessions, one by one, every heartbeat (domain 5.5)."""
         while True:
             await self.runtime.sleep(self._settings.heartbeat_ns)
+            await self._own_again()
+
+    async def _own_again(self) -> None:
+        """Every session that is ours to say so: one whose client has left is another's now."""
+        if self._owns_sessions:
             for session_id in list(self.state.sessions):
                 await self._own(session_id)
+            return
+        for session_id in list(self.state.moved_here):
+            if self.runtime.links.has_client(session_id):
+                await self._own(session_id)
+            else:
+                self.state.moved_here.pop(session_id, None)
 
     def from_client(
         self, session_id: str, message: object, *, patience_ns: int | None = None
@@ -288,6 +319,7 @@ class Scheduler:
     def _forget_session(self, session: Session) -> None:
         now = self.runtime.now()
         self.state.sessions.pop(session.session_id, None)
+        self.state.moved_here.pop(session.session_id, None)
         self._delivery.drain(session)
         self.state.groups.end_session(session.session_id)
         self.rooms.leave(session.session_id)
@@ -328,7 +360,7 @@ class Scheduler:
     async def store_returned(self) -> None:
         """The store answers again and may have forgotten everything: say again what is here."""
         op = self._control()
-        own = self._own if self._owns_sessions else None
+        own = self._own_again if self._settings.shared else None
         await store_returned(self.state, op, nodes=self.nodes, recovery=self.recovery, own=own)
         self.runtime.end(op)
 
@@ -340,6 +372,8 @@ class Scheduler:
             self._pass_on(event)
         elif isinstance(event, ForwardResult):
             self._take_forwarded(event.message)
+        elif isinstance(event, SendToSession) and event.outcome:
+            self._delivery.forwarded(event)
         elif isinstance(event, SendToSession):
             self.runtime.links.to_client(event.session_id, event.message)
         elif self._policy.job_scheme == "phases" and self._settings.remote_refresh_ns:

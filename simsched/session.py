@@ -380,7 +380,7 @@ class SessionActor:
                 self._delivery.refuse(request, failure.code)
                 continue
             if self._state.book.get(job.job_id) is not job:
-                self._delivery.elsewhere(session, index, language)
+                self._delivery.elsewhere(session, index, language, is_over=job.is_over)
             jobs.append(job)
         return jobs
 

@@ -7,8 +7,9 @@ pass it no further. It holds data and the pure objects that guard it; it waits f
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from simsched.canary import Canary
 from simsched.cluster import Cluster
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 SCAN_NS: Final = SECOND
 """Period of the timeout scan (domain 8.5)."""
 
+ENDED_REMEMBERED: Final = 1_024
+"""Ends of jobs that are said again to a store that comes back, the latest ones."""
+
 DEDUP_WINDOW_NS: Final = 30 * SECOND
 """How long the reference remembers a result (domain 9.1)."""
 
@@ -50,6 +54,8 @@ class CoreSettings:
         node_scan_ns: how often nodes are looked at that have gone silent (domain 8.1).
         room_scan_ns: how often rooms are looked at in which nobody speaks (domain 1.3).
         remote_refresh_ns: how often the reference re-reads nodes of other instances; 0: at once.
+        presence_ns: an instance that has given no sign for so long is taken for gone; it gives
+            three in that time.
         canary: the other policy that a share of the sessions runs; None: all run the same.
 
     """
@@ -64,17 +70,29 @@ class CoreSettings:
     node_scan_ns: int = 30 * SECOND
     room_scan_ns: int = MINUTE
     remote_refresh_ns: int = 2 * SECOND
+    presence_ns: int = 15 * SECOND
     canary: Canary | None = None
+
+
+class EndedJob(NamedTuple):
+    """A job whose end was accepted: what a store that has forgotten it must be told again."""
+
+    job_id: str
+    attempt: int
+    node_id: str
+    status: str
+    at_ns: int
 
 
 class Session:
     """One client session on the instance that owns it."""
 
     __slots__ = (
-        "actor", "actor_task", "audio_bytes_cut", "audio_bytes_in", "audio_format", "closed",
-        "closing", "features", "jobs_open", "key", "op_count", "preferred_node", "remembered_pool",
-        "results", "room_code", "session_id", "source_language", "target_language", "tenant_id",
-        "trace_id", "utterance_index", "work_open",
+        "actor", "actor_task", "answered", "audio_bytes_cut", "audio_bytes_in", "audio_format",
+        "closed", "closing", "features", "held_places", "jobs_open", "key", "op_count",
+        "preferred_node", "remembered_pool", "results", "room_code", "session_id",
+        "source_language", "target_language", "tenant_id", "trace_id", "utterance_index",
+        "work_open",
     )  # fmt: skip
 
     def __init__(
@@ -105,6 +123,8 @@ class Session:
         self.jobs_open = 0
         self.work_open = 0
         self.op_count = 0
+        self.answered: dict[tuple[int, str, str], None] = {}
+        self.held_places: dict[tuple[int, str], None] = {}
         self.audio_bytes_in = 0
         self.audio_bytes_cut = 0
         self.closing = False
@@ -138,6 +158,10 @@ class InstanceState:
         self.passed_on: dict[str, str] = {}
         self.node_jobs: dict[str, dict[str, None]] = {}
         self.slots_freed = 0
+        self.gone_unsaid: dict[str, None] = {}
+        self.gone_instances: tuple[str, ...] = ()
+        self.moved_here: dict[str, None] = {}
+        self.ended: deque[EndedJob] = deque(maxlen=ENDED_REMEMBERED)
         self.turn = 0
         self.draining = False
 

@@ -201,6 +201,7 @@ FROM_NODE = _step("net.node_to_scheduler", Kind.NET, cost="net.node", method="re
 FROM_CLIENT = _step("net.client_to_scheduler", Kind.NET, cost="net.client",
                     method="receive_from_client")  # fmt: skip
 INBOX_DELIVER = _step("net.inbox", Kind.NET, cost="net.inbox", method="receive_from_inbox")
+PRESENCE = _redis("redis.presence", cost="redis.script", method="presence")
 
 CATALOGUE: Final[tuple[Step, ...]] = tuple(_entries)
 BY_NAME: Final[dict[str, Step]] = {step.name: step for step in CATALOGUE}

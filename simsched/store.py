@@ -259,15 +259,67 @@ class CellStore:
         return Claim(verdict, job_id, node, attempt, _text(reply[4]), reply[5] == 1)
 
     async def complete(
-        self, op: Operation, request: str, job: str, *, attempt: int, node: str, status: str
+        self,
+        op: Operation,
+        session: str,
+        job: str,
+        *,
+        attempt: int,
+        node: str,
+        status: str,
     ) -> str:
-        """Report a job's end: ACCEPTED, STALE, DONE or UNKNOWN; see `complete.lua`."""
-        keys = [self._binding(request), self._leases(node)]
-        token = f"{self._instance}:{attempt}"
-        reply = await self._store.script(
-            steps.COMPLETE, op, "complete", keys, [job, attempt, status, token, OUTCOME_TTL_MS]
-        )
+        """Report a job's end: ACCEPTED, STALE, DONE or MOVED; see `complete.lua`."""
+        keys = [self._binding(job), self._leases(node), self._owner("session", session)]
+        args: list[str | int] = [
+            job, attempt, status, self._token(attempt), OUTCOME_TTL_MS, self._instance,
+        ]  # fmt: skip
+        reply = await self._store.script(steps.COMPLETE, op, "complete", keys, args)
         return _text(_items(reply)[0])
+
+    def _token(self, attempt: int) -> str:
+        """What tells our end of an attempt, or our claim of it, from another instance's."""
+        return f"{self._instance}:{attempt}"
+
+    async def restore(
+        self, op: Operation, job: str, *, attempt: int, node: str, status: str, lease_ms: int
+    ) -> str:
+        """
+        Say again what a job of ours is: RESTORED, KEPT or LOST; see `restore.lua`.
+
+        `status` is "" for an attempt that runs, else how the job ended.
+        """
+        state, ttl_ms = ("done", OUTCOME_TTL_MS) if status else ("claimed", BINDING_TTL_MS)
+        keys = [self._binding(job), self._leases(node)]
+        args: list[str | int] = [
+            job, attempt, node, self._instance, self._token(attempt), state, status, lease_ms,
+            ttl_ms,
+        ]  # fmt: skip
+        return _text(await self._store.script(steps.RENEW, op, "restore", keys, args, site=1))
+
+    async def claim_of(self, op: Operation, job: str) -> tuple[str, int, bool]:
+        """Node and attempt of a claimed job, and whether it is done; ("", 0, False): unknown."""
+        reply = _items(
+            await self._store.command(
+                steps.OWNER_READ, op, "HMGET", self._binding(job), "node", "attempt", "state",
+                site=3,
+            )
+        )  # fmt: skip
+        if reply[0] is None or reply[1] is None:
+            return "", 0, False
+        return _text(reply[0]), int(_text(reply[1])), reply[2] == b"done"
+
+    async def be_present(self, op: Operation, ttl_ms: int) -> list[str]:
+        """Give a sign of life; the other instances that have given none for too long."""
+        reply = await self._store.script(
+            steps.PRESENCE, op, "presence", [f"{self._tag}:instances"], [self._instance, ttl_ms]
+        )
+        return [_text(name) for name in _items(reply)]
+
+    async def be_gone(self, op: Operation) -> None:
+        """Leave on purpose: nobody need wonder."""
+        await self._store.command(
+            steps.PRESENCE, op, "ZREM", f"{self._tag}:instances", self._instance, site=1
+        )
 
     async def claimed_by(self, op: Operation, job: str) -> str:
         """The instance whose claim a job is, or ""."""
@@ -290,15 +342,6 @@ class CellStore:
             steps.RENEW, op, "renew", [self._leases(node)], [lease_ms, *members]
         )
         return [_text(member) for member in _items(reply)]
-
-    async def hold_leases(
-        self, op: Operation, node: str, lease_ms: int, members: Sequence[str]
-    ) -> None:
-        """Take leases of a node that a store which came back empty has forgotten; keeps others."""
-        seconds, micros = _items(await self._store.command(steps.RENEW, op, "TIME", site=1))
-        expiry = int(_text(seconds)) * 1_000_000 + int(_text(micros)) + lease_ms * 1_000
-        pairs = [word for member in members for word in (expiry, member)]
-        await self._store.command(steps.RENEW, op, "ZADD", self._leases(node), "NX", *pairs, site=2)
 
     async def node_gone(self, op: Operation, node: str) -> list[str]:
         """Drop all leases of a node; returns the members 'job:attempt' that it held."""

@@ -9,44 +9,70 @@ before the store knows how busy it is. If the store forgot nothing, this changes
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from simsched.errors import StoreUnavailable
 from simsched.node_desk import NodeDesk
 from simsched.recovery import Recovery
-from simsched.state import InstanceState
+from simsched.state import DEDUP_WINDOW_NS, InstanceState
 from simsched.telemetry import Operation
+from simsched.units import SECOND
 
-Own = Callable[[str], Awaitable[None]]
+RETRY_NS: Final = SECOND
+
+Own = Callable[[], Awaitable[None]]
 
 
 async def store_returned(
     state: InstanceState, op: Operation, *, nodes: NodeDesk, recovery: Recovery, own: Own | None
 ) -> None:
-    """Say again what is here, then serve who waits; `own` writes who owns a session."""
-    try:
-        if state.policy.slots == "lease":
-            await _hold_leases(state, op)
-        await nodes.store_again(op)
-    except StoreUnavailable:
-        # It is away again: its next return, or the next heartbeats, bring us back here.
-        state.runtime.telemetry.count("store_unavailable")
-        return
+    """Say again what is here, then serve who waits; `own` writes which sessions are ours."""
+    while not await _said_again(state, op, nodes, recovery):
+        await state.runtime.sleep(RETRY_NS)
     if own is not None:
-        for session_id in list(state.sessions):
-            await own(session_id)
+        await own()
     await recovery.pump()
 
 
-async def _hold_leases(state: InstanceState, op: Operation) -> None:
-    """Take the slots of running jobs again; a job that ended meanwhile gives its slot back."""
-    held = [job for job in state.book.jobs.values() if job.reserved and not job.ended]
-    by_node: dict[str, list[str]] = {}
-    for job in held:
-        by_node.setdefault(job.node_id, []).append(f"{job.job_id}:{job.attempt}")
-    before = {job.job_id: (job.node_id, job.attempt) for job in held}
-    for node_id, members in by_node.items():
-        await state.store.hold_leases(op, node_id, state.policy.lease_ms, members)
-    for job in held:
-        node_id, attempt = before[job.job_id]
-        if not job.reserved or (job.node_id, job.attempt) != (node_id, attempt):
+async def _said_again(
+    state: InstanceState, op: Operation, nodes: NodeDesk, recovery: Recovery
+) -> bool:
+    """Whether the store has taken it all in; if it is away again, all must be said once more."""
+    try:
+        if state.policy.slots == "lease":
+            await _restore_jobs(state, op, recovery)
+        await nodes.store_again(op)
+        for node_id in list(state.gone_unsaid):
+            if node_id not in state.cluster.local:
+                await state.store.node_gone(op, node_id)
+            state.gone_unsaid.pop(node_id, None)
+    except StoreUnavailable:
+        state.runtime.telemetry.count("store_unavailable")
+        return False
+    return True
+
+
+async def _restore_jobs(state: InstanceState, op: Operation, recovery: Recovery) -> None:
+    """
+    Say again what has ended lately and what runs.
+
+    Ends first: another instance may be about to do again what has been answered. A job that
+    somebody else has taken meanwhile, because the store did not know of it, is theirs.
+    """
+    lease_ms = state.policy.lease_ms
+    for end in list(state.ended):
+        if state.runtime.now() - end.at_ns <= DEDUP_WINDOW_NS:
+            await state.store.restore(
+                op, end.job_id, attempt=end.attempt, node=end.node_id, status=end.status,
+                lease_ms=lease_ms,
+            )  # fmt: skip
+    for job in [job for job in state.book.jobs.values() if job.reserved and not job.ended]:
+        node_id, attempt = job.node_id, job.attempt
+        known = await state.store.restore(
+            op, job.job_id, attempt=attempt, node=node_id, status="", lease_ms=lease_ms
+        )
+        is_current = job.reserved and (job.node_id, job.attempt) == (node_id, attempt)
+        if not is_current:
             await state.store.release_lease(op, job.job_id, attempt, node_id)
+        elif known == "LOST":
+            await recovery.retry_elsewhere(job, "STORE_LOST")

@@ -292,10 +292,54 @@ class RequestLock(Event, tag="request_lock"):
     released_by_owner: bool
 
 
+class InstanceDown(Event, tag="instance_down"):
+    """
+    The world's truth: an instance died, and with it its sockets and whatever it had in memory.
+
+    What its sessions were promised is gone, and the closed socket told them so.
+    """
+
+
+class JobAdopted(Event, tag="job_adopted"):
+    """An instance goes on with a job of an instance that is gone; its session is here now."""
+
+    job: str
+    session: str
+    utterance: int
+    target: str
+    node: str
+    attempt: int
+
+
+class AnsweredAlone(Event, tag="answered_alone"):
+    """
+    An utterance is answered without the store's word, because the store is away.
+
+    If it was asked for on another instance too, that one may answer as well.
+    """
+
+    session: str
+    utterance: int
+    language: str
+
+
+class JobYielded(Event, tag="job_yielded"):
+    """An instance leaves a job to another one that has it as well."""
+
+    job: str
+
+
+class Disturbed(Event, tag="disturbed"):
+    """The world's truth: something is broken; until then nobody is blamed for being slow."""
+
+    until_ns: int
+
+
 AnyEvent = (
     SessionOpened | SessionClosed | UtteranceCut | UtteranceEmpty | JobCreated | JobRepeated
     | JobRefused | JobQueued | JobAssigned | JobDispatched | JobAccepted | JobEnded
     | ResultReceived | ResultAccepted | ResultSuppressed | Delivered | SlotTaken | SlotFreed
     | SlotsForgotten | NodeRegistered | NodeOffline | NodeRunning | RequestLock
+    | InstanceDown | JobAdopted | JobYielded | AnsweredAlone | Disturbed
 )  # fmt: skip
 """Every event, for decoding a recording: `msgspec.json.Decoder(AnyEvent)`."""

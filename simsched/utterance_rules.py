@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from simsched.findings import REMEMBERED_MAX, CheckSettings, Findings, Tail
 from simsched.telemetry import (
     Delivered,
+    InstanceDown,
     JobEnded,
     JobRefused,
     SessionClosed,
@@ -28,10 +29,11 @@ NUMBERED_BY_CLIENT: Final = "Utterance"
 class _Session:
     """One session: the index it must cut next (None: not known), and how far each target is."""
 
-    __slots__ = ("closed", "failed", "marks", "next_index")
+    __slots__ = ("closed", "failed", "instance", "marks", "next_index")
 
-    def __init__(self, next_index: int | None) -> None:
+    def __init__(self, next_index: int | None, instance: str = "") -> None:
         self.next_index = next_index
+        self.instance = instance
         self.closed = False
         # A failure after which nothing was cut yet.
         self.failed = False
@@ -58,7 +60,14 @@ class SessionRules:
         return frozenset(name for name, one in self._sessions.items() if one.closed)
 
     def session_opened(self, event: SessionOpened) -> None:
-        self._sessions[event.session] = _Session(0)
+        self._sessions[event.session] = _Session(0, event.instance)
+
+    def instance_down(self, event: InstanceDown) -> None:
+        """Its sessions are over; who goes on with one elsewhere opens it again there."""
+        for name, session in list(self._sessions.items()):
+            if session.instance == event.instance and not session.closed:
+                session.closed = True
+                self._closed.push(name)
 
     def session_closed(self, event: SessionClosed) -> None:
         """Everything that came in was cut; if not, a failure before it is the likely cause."""

@@ -88,6 +88,8 @@ class WholeUtterances:
             self._delivery.refuse(request, failure.code)
             return
         if self._state.book.get(job.job_id) is not job:
-            self._delivery.elsewhere(session, request.utterance, request.target_language)
+            self._delivery.elsewhere(
+                session, request.utterance, request.target_language, is_over=job.is_over
+            )
         await self._dispatcher.dispatch(job)
         self._on_jobs([job])

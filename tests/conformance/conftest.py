@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+# Before fakeredis: it loads another Lua whose symbols would take the place of LuaJIT's.
+import simsched.models.keyspace  # noqa: F401
 from simsched.ports import Runtime
 from tests.conformance.worlds import WORLDS, World
 

@@ -143,11 +143,13 @@ class ServerStore:
 class LiveStore(ServerStore):
     """A server behind the live world's own store; its state is read by a client beside it."""
 
-    def __init__(self, url: str, client: redis.Redis, *, protocol: int = 2) -> None:
+    def __init__(
+        self, url: str, client: redis.Redis, *, protocol: int = 2, slot_key: str = ""
+    ) -> None:
         super().__init__(client)
         self._runner = asyncio.Runner(loop_factory=new_event_loop)
         self._connection = self._runner.run(
-            RedisConnection.open(url, protocol=protocol, timeout_s=20.0)
+            RedisConnection.open(url, protocol=protocol, timeout_s=20.0, slot_key=slot_key)
         )
         self._store = RedisStore(
             self._connection, NullSink(), time.monotonic_ns, prelude=FIXED_TIME_PRELUDE

@@ -159,10 +159,32 @@ class Scripts(RuleBasedStateMachine):
     def bind(self, job: str, node: str, owner: str, token: str, ttl_ms: int) -> None:
         self.run("bind", [cell("bind", job)], [job, node, owner, token, self.lasting(ttl_ms)])
 
-    @rule(job=JOBS, node=NODES, attempt=ATTEMPTS, token=TOKENS, ttl_ms=TTLS_MS)
-    def complete(self, job: str, node: str, attempt: int, token: str, ttl_ms: int) -> None:
+    @rule(job=JOBS, node=NODES, attempt=ATTEMPTS, token=TOKENS, ttl_ms=TTLS_MS, instance=INSTANCES)
+    def complete(
+        self, job: str, node: str, attempt: int, token: str, ttl_ms: int, instance: str
+    ) -> None:
+        keys = [cell("bind", job), cell("lease", node), cell("owner", "s")]
+        self.run("complete", keys, [job, attempt, "ok", token, self.lasting(ttl_ms), instance])
+
+    @rule(
+        job=JOBS,
+        node=NODES,
+        attempt=st.integers(1, 3),
+        owner=INSTANCES,
+        state=st.sampled_from(["claimed", "done"]),
+        lease_ms=TTLS_MS,
+        ttl_ms=TTLS_MS,
+    )
+    def restore(
+        self, job: str, node: str, attempt: int, owner: str, state: str, lease_ms: int, ttl_ms: int
+    ) -> None:
+        times = [self.lasting(lease_ms), self.lasting(ttl_ms)]
         keys = [cell("bind", job), cell("lease", node)]
-        self.run("complete", keys, [job, attempt, "ok", token, self.lasting(ttl_ms)])
+        self.run("restore", keys, [job, attempt, node, owner, "t1", state, "ok", *times])
+
+    @rule(instance=INSTANCES, ttl_ms=TTLS_MS)
+    def presence(self, instance: str, ttl_ms: int) -> None:
+        self.run("presence", [cell("instances", "all")], [instance, self.lasting(ttl_ms)])
 
     @rule(job=JOBS, node=NODES, attempt=ATTEMPTS)
     def release_lease(self, job: str, node: str, attempt: int) -> None:

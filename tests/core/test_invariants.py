@@ -18,7 +18,9 @@ from simsched.units import MS, SECOND
 LATER = 1_000 * SECOND
 """Beyond every bound."""
 
-SETTINGS = CheckSettings()
+SETTINGS = CheckSettings(
+    nodes_alike=True,
+)
 
 DEFAULTS: dict[type[t.Event], dict[str, Any]] = {
     t.SessionOpened: {"session": "s"},
@@ -47,6 +49,7 @@ DEFAULTS: dict[type[t.Event], dict[str, Any]] = {
     t.ResultSuppressed: {
         "job": "j", "session": "s", "attempt": 1, "current_attempt": 0, "reason": "duplicate",
     },
+    t.Disturbed: {"until_ns": 0},
     t.Delivered: {
         "session": "s", "target": "s", "utterance": 0, "language": "en", "job": "j",
         "outcome": "translation_result", "reason": "", "gap": False,
@@ -184,6 +187,11 @@ BROKEN: dict[str, tuple[str, list[t.Event], int]] = {
     "a result is accepted twice": (
         "I12", [MADE, fact(t.ResultAccepted), fact(t.ResultAccepted, instance="b")], 0,
     ),
+    "a job gives up although a slot is free": (
+        "I15", [fact(t.NodeRegistered), fact(t.JobCreated, node=""), fact(t.JobQueued),
+                fact(t.JobEnded, 3 * SECOND, status="failed", reason="PENDING_TIMEOUT"),
+                fact(t.Delivered, 3 * SECOND, outcome="error")], 0,
+    ),
     "a pause cuts too early": ("I13", [silence("Pause", 2_999)], 0),
     "a pause cuts what its timeout should have": ("I13", [silence("Pause", 9_000)], 0),
     "a timeout comes too early": ("I13", [silence("Timeout", 2_999)], 0),
@@ -268,6 +276,19 @@ HONEST: dict[str, tuple[str, list[t.Event], int]] = {
     "the news of a loss is on its way": (
         "I10", [fact(t.NodeOffline), fact(t.JobDispatched, SECOND // 2, instance="b")], 0,
     ),
+    "a job gives up while every slot is taken": (
+        "I15", [fact(t.NodeRegistered), fact(t.SlotTaken, job="l", live=1),
+                fact(t.SlotTaken, job="m", live=2),
+                fact(t.JobCreated, node=""), fact(t.JobQueued),
+                fact(t.JobEnded, 3 * SECOND, status="failed", reason="PENDING_TIMEOUT"),
+                fact(t.Delivered, 3 * SECOND, outcome="error")], 0,
+    ),
+    "a job gives up while something is broken": (
+        "I15", [fact(t.NodeRegistered), fact(t.JobCreated, node=""), fact(t.JobQueued),
+                fact(t.Disturbed, until_ns=2 * SECOND),
+                fact(t.JobEnded, 3 * SECOND, status="failed", reason="PENDING_TIMEOUT"),
+                fact(t.Delivered, 3 * SECOND, outcome="error")], 0,
+    ),
     "a pause cuts in time": ("I13", [silence("Pause", 3_100)], 0),
     "a first chunk after a long silence cuts itself": (
         "I13", [silence("Pause", 9_000, first_ms=20_000)], 0,
@@ -311,7 +332,7 @@ def test_every_invariant_but_the_comparison_has_a_breach_and_an_honest_twin() ->
 
 
 def test_each_promise_can_be_read_in_two_languages() -> None:
-    assert [i.name for i in INVARIANTS] == [*(f"I{n}" for n in range(1, 15)), CONSERVATION]
+    assert [i.name for i in INVARIANTS] == [*(f"I{n}" for n in range(1, 16)), CONSERVATION]
     assert all(i.english and i.chinese for i in INVARIANTS)
     assert check([]).counts == {i.name: 0 for i in INVARIANTS}
 

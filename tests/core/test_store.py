@@ -50,7 +50,7 @@ def test_a_claim_may_be_repeated_and_takes_one_slot() -> None:
 
 
 def test_an_end_is_accepted_once_and_from_the_current_attempt() -> None:
-    """ACCEPTED (also to a repeat), STALE, UNKNOWN."""
+    """ACCEPTED (also to a repeat, and where the store has forgotten the job), STALE, MOVED."""
 
     async def calls(store: CellStore, op: Operation, core: Core) -> None:
         await claim(store, op, "a")
@@ -58,13 +58,18 @@ def test_an_end_is_accepted_once_and_from_the_current_attempt() -> None:
 
         async def complete(job: str, attempt: int) -> str:
             return await store.complete(
-                op, job, job, attempt=attempt, node="n1", status="completed"
+                op, f"s-{job}", job, attempt=attempt, node="n1", status="completed"
             )
 
         assert await complete("a", 1) == "STALE"
         assert await complete("a", 2) == "ACCEPTED"
         assert await complete("a", 2) == "ACCEPTED"
-        assert await complete("b", 1) == "UNKNOWN"
+        assert await complete("b", 1) == "ACCEPTED"
+        other = CellStore(store._store, "i-1")
+        await other.own(op, "session", "s-c")
+        assert await complete("c", 1) == "MOVED"
+        await store.own(op, "session", "s-c")
+        assert await complete("c", 1) == "ACCEPTED"
 
     on_a_store(calls)
 

@@ -347,7 +347,7 @@ def test_breaking_an_invariant_more_often_is_unsafe() -> None:
 def test_one_run_says_nothing_of_what_compares_two(directory: Path) -> None:
     """No count, no zero and no rate of I14 in a variant's numbers; all others are there."""
     found = simsched.load(directory).summary["variants"]["safe"]
-    names = [*(f"I{number}" for number in range(1, 14)), "conservation"]
+    names = [*(f"I{number}" for number in range(1, 14)), "I15", "conservation"]
 
     assert sorted(found["violations"]) == sorted(names)
     rates = [name for name in found["metrics"] if name.endswith("_per_100k")]

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simsched.errors import ConfigError, StoreUnavailable
+from simsched.live.redis_address import parse_address
 from simsched.live.redis_connection import (
     CallTimeout,
     ConnectionLost,
@@ -20,7 +21,6 @@ from simsched.live.redis_connection import (
     RedisConnection,
     ReplyError,
     TooManyInFlight,
-    parse_address,
 )
 from tests.live.valkey import play, until, valkey
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -47,6 +47,9 @@ class Links:
         self.heard.append(message)
         return True
 
+    def has_client(self, session_id: str) -> bool:
+        return True
+
     def to_node(self, node_id: str, message: object) -> bool:
         self.given.append(message)
         return True
@@ -56,6 +59,11 @@ class Links:
 
     async def to_instance(self, step: Step, op: Operation, instance_id: str, event: object) -> bool:
         return False
+
+    async def letters_of(
+        self, step: Step, op: Operation, instance_id: str, sessions: Sequence[str]
+    ) -> list[Any]:
+        return []
 
     def refused(self) -> list[int]:
         """Utterances that the client was told are refused because the store is away."""

@@ -1,0 +1,446 @@
+"""
+The world of one case: the simulated world with everything in it that can break.
+
+`play` runs a case to its end and says what it broke. The end: every client has gone, the last
+fault is over, and nothing is in progress any more, or `settle_ms` have passed since. Then all must
+be answered and every slot free. Same case, same tape: same run, to the byte.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from traceback import extract_tb
+from typing import Any, Final
+
+import msgspec
+
+from simsched.cases import Case, Turn
+from simsched.chance import key_of
+from simsched.findings import CheckSettings, Violation
+from simsched.invariants import Checker
+from simsched.models.distributions import Constant
+from simsched.models.faults import Faults, Probe
+from simsched.models.faulty_links import FaultyNetwork
+from simsched.models.faulty_nodes import FaultyWorker, NodeSocket
+from simsched.models.faulty_redis import FaultyRedis, FaultyStore
+from simsched.models.hunted_clients import ScriptedClient
+from simsched.models.links import SimLinks
+from simsched.models.prices import CostModel
+from simsched.models.runtime import EPOCH_MS, SimRuntime
+from simsched.models.service import ServiceModel, Stage
+from simsched.models.story import Line, Story, line_of
+from simsched.models.tape import Tape
+from simsched.models.tasks import Kernel
+from simsched.models.wakes import Group
+from simsched.models.workers import WorkerSpec
+from simsched.nodes import HealthLimits
+from simsched.policy import Policy
+from simsched.pools import PoolConfig
+from simsched.ports import Reply
+from simsched.presets import parse_policy
+from simsched.scheduler import Scheduler
+from simsched.state import CoreSettings
+from simsched.steps import Step
+from simsched.telemetry import Delivered, Event, InstanceDown, Operation
+from simsched.units import MS, SECOND
+
+START_NS: Final = 500 * MS
+"""Nodes are ready before the first client comes."""
+
+LOOK_NS: Final = 500 * MS
+"""How often the end of the run is looked for."""
+
+CORES: Final = 4
+
+FAILURE: Final = "failure"
+"""Stands where an invariant's name does when a task of the core has failed."""
+
+PRESENCE_BEATS: Final = 3
+"""An instance is taken for gone after so many heartbeats without a sign."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """
+    What a case came to.
+
+    Attributes:
+        violations: what broke, in order.
+        digest: of all events.
+        tape: the departures that were taken.
+        hit: how often a fault of a kind hit an instance in a step (or at a `time` elsewhere).
+        events: how many events the run had.
+
+    """
+
+    violations: list[Violation]
+    digest: str
+    ended_ns: int
+    tape: dict[str, int]
+    hit: dict[tuple[str, str], int]
+    events: int
+    utterances: int
+
+
+class _Steps:
+    """Takes steps and operations and keeps none of them."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def add(self, *_columns: Any) -> None:
+        return
+
+    def begin(self) -> int:
+        self._count += 1
+        return self._count
+
+    def end(self, _op: Operation, _now_ns: int, _outcome: int) -> None:
+        return
+
+
+class _Journal:
+    """What all instances and nodes say: to the checker, the digest, and who listens."""
+
+    def __init__(self, checker: Checker, story: Story | None) -> None:
+        self.checker = checker
+        self._story = story
+        self.on_delivered: Callable[[Delivered], None] = lambda _event: None
+        self._encode = msgspec.json.Encoder().encode
+        self._hash = sha256()
+        self.events = 0
+
+    def event(self, event: Event) -> None:
+        self.events += 1
+        if type(event) is Delivered:
+            self.on_delivered(event)
+        self._hash.update(self._encode(event))
+        self.checker.observe(event)
+        if self._story is not None:
+            line = line_of(event)
+            if line is not None:
+                self._story(line)
+
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+
+class _Voice:
+    """One instance's telemetry; the dead are silent."""
+
+    def __init__(self, journal: _Journal, group: Group) -> None:
+        self._journal = journal
+        self._group = group
+
+    def event(self, event: Event) -> None:
+        if not self._group.abandoned:
+            self._journal.event(event)
+
+    def count(self, _name: str, _amount: int = 1) -> None:
+        return
+
+
+class _ToldStore(FaultyStore):
+    """A store whose calls are told."""
+
+    story: Story
+
+    async def _round_trip(
+        self, step: Step, op: Operation, site: int, n: int, action: Any, asked: int
+    ) -> Reply:
+        self._tell(f"asks Redis: {step.name}", "")
+        try:
+            reply = await super()._round_trip(step, op, site, n, action, asked)
+        except Exception as error:
+            self._tell(f"{step.name} failed", str(error))
+            raise
+        self._tell(f"{step.name} answered", _short(reply))
+        return reply
+
+    def _tell(self, what: str, result: str) -> None:
+        self.story(Line(self.kernel.now, self.who, what, result))
+
+
+class HuntedWorld:
+    """One case in the making."""
+
+    def __init__(self, case: Case, tape: Tape, story: Story | None = None) -> None:
+        self.case = case
+        system = case.system
+        self.policy = parse_policy(case.policy)
+        self.kernel = Kernel(ties="fifo")
+        self._tape = tape
+        self._story = story
+        self._run_key = key_of("case", case.seed)
+        self._costs = _costs(system.costs)
+        self._charges = self._costs.charges()
+        self._steps = _Steps()
+        self.checker = Checker(_check_settings(self.policy, case))
+        self.journal = _Journal(self.checker, story)
+        self.redis = FaultyRedis(self.kernel)
+        self.network = FaultyNetwork(self.kernel, self._costs, self.redis, tape)
+        self.faults = Faults(case, self, tape, self._tell)
+        self._probes: list[Probe] = []
+        self._incarnations = [0] * system.instances
+        self._down: dict[int, None] = {}
+        self.schedulers: list[Scheduler] = []
+        for number in range(system.instances):
+            self._probes.append(self.faults.probe(number))
+            self.network.probes.append(self._probes[number])
+            self.schedulers.append(self._instance(number))
+        self.network.schedulers = self.schedulers
+        self.sockets = [self._node(number) for number in range(system.nodes)]
+        self.clients = self._make_clients(case.turns)
+        self.journal.on_delivered = self._delivered
+
+    # Who is there
+
+    def _instance(self, number: int) -> Scheduler:
+        life = self._incarnations[number]
+        name = f"i-{number}" + (f".{life}" if life else "")
+        group, system = Group(self.kernel, name), self.case.system
+        runtime = SimRuntime(
+            self.kernel, name, charges=self._charges, steps=self._steps,  # type: ignore[arg-type]
+            operations=self._steps, telemetry=_Voice(self.journal, group),  # type: ignore[arg-type]
+            run_key=self._run_key, cores=CORES, group=group, index=number,
+        )  # fmt: skip
+        self._probes[number].attach(runtime)
+        runtime.point = self._points(number)
+        runtime.store = self._store(number, name, group)
+        runtime.links = SimLinks(self.network, number)
+        settings = CoreSettings(
+            shared=True, pools=PoolConfig(enabled=True, auto_generate_language_pools=True),
+            heartbeat_ns=system.heartbeat_ms * MS, health=_health(system.heartbeat_ms),
+            node_scan_ns=system.heartbeat_ms * MS,
+            presence_ns=PRESENCE_BEATS * system.heartbeat_ms * MS,
+        )  # fmt: skip
+        scheduler = Scheduler(runtime, self.policy, settings)
+        runtime.start(scheduler.run(), name="background")
+        return scheduler
+
+    def _store(self, number: int, name: str, group: Group) -> FaultyStore:
+        kind = FaultyStore if self._story is None else _ToldStore
+        store = kind(
+            self.redis, self._costs, self._steps, instance=number, group=group,  # type: ignore[arg-type]
+            connections=self.policy.connections, shared_with_reader=False,
+        )  # fmt: skip
+        store.equip(self.redis, self.network.probes[number], self._tape, name)
+        if isinstance(store, _ToldStore) and self._story is not None:
+            store.story = self._story
+        if number < len(self.network.stores):
+            self.network.stores[number] = store
+        else:
+            self.network.stores.append(store)
+        return store
+
+    def _points(self, number: int) -> Callable[[str], bool]:
+        tape, name = self._tape, f"i-{number}"
+        if tape.is_idle("point"):
+            return lambda _point: False
+        return lambda point: tape.next(f"point {name} {point}", 2) == 1
+
+    def _node(self, number: int) -> NodeSocket:
+        system, name = self.case.system, f"n-{number}"
+        acts = self.policy.node_loss == "event"
+        socket = NodeSocket(number, self.network, self, pings=acts, tells=acts)
+        spec = WorkerSpec(
+            node_id=name, slots=system.slots, languages=("en", "zh"), home=0,
+            overflow="refuse" if self.policy.slots == "lease" else "queue",
+            acknowledges=system.acknowledges,
+        )  # fmt: skip
+        service = ServiceModel(
+            asr=Stage(Constant(system.service_ms * MS)), nmt=Stage(), tts=Stage()
+        )
+        worker = FaultyWorker(
+            self.kernel, spec, service, run_key=self._run_key,
+            now_ms=lambda: EPOCH_MS + self.kernel.now // MS,
+            plan_of=lambda session, _utterance: (key_of("session", session), 0, 500),
+            send=socket.send, emit=self.journal.event,
+        )  # fmt: skip
+        worker.prepare()
+        socket.worker = worker
+        self.network.workers[name] = worker
+        socket.connect()
+        self.kernel.start(self._beat(socket), f"heartbeats of {name}")
+        return socket
+
+    async def _beat(self, socket: NodeSocket) -> None:
+        period = self.case.system.heartbeat_ms * MS
+        await self.kernel.sleep(START_NS + period * socket.number // self.case.system.nodes)
+        while True:
+            await self.kernel.sleep(period)
+            socket.beat()
+
+    def _make_clients(self, turns: tuple[Turn, ...]) -> list[ScriptedClient]:
+        numbers = sorted({turn.client for turn in turns})
+        return [
+            ScriptedClient(
+                number, [turn for turn in turns if turn.client == number], self.case.system,
+                self.network, self,
+            )
+            for number in numbers
+        ]  # fmt: skip
+
+    def _delivered(self, event: Delivered) -> None:
+        client: Any = self.network.clients.get(event.session)
+        if client is not None and client.session_id == event.session:
+            client.answered(event.utterance)
+
+    # What faults do to instances
+
+    def is_up(self, number: int) -> bool:
+        """Whether an instance takes connections; a paused one does not answer."""
+        return number not in self._down and self._group(number).held is None
+
+    def _group(self, number: int) -> Group:
+        return self.runtime_of(number).group
+
+    def runtime_of(self, number: int) -> SimRuntime:
+        """The handle of the instance as it is now."""
+        return self.schedulers[number].runtime  # type: ignore[return-value]
+
+    def sessions_of(self, number: int) -> list[str]:
+        """Who is connected to an instance."""
+        return [client.session_id for client in self.clients if client.home == number]
+
+    def crash(self, number: int) -> None:
+        """The process is gone: its tasks are parked for ever, its sockets close."""
+        self._group(number).abandon()
+        self._down[number] = None
+        name = self.runtime_of(number).instance_id
+        self.emit(InstanceDown(at_ns=self.kernel.now, instance=name))
+        for socket in self.sockets:
+            if socket.home == number:
+                socket.close(seen=False)
+                socket.connect_soon()
+        for client in self.clients:
+            client.lost(number)
+
+    def restart(self, number: int) -> None:
+        """A new process under a new name, with nothing in memory."""
+        self._incarnations[number] += 1
+        del self._down[number]
+        probe = self.network.probes[number]
+        probe.current = "idle"
+        self.schedulers[number] = self._instance(number)
+        self._tell(f"i-{number}", "starts", self.runtime_of(number).instance_id)
+
+    def pause(self, number: int) -> None:
+        """Nothing of it runs."""
+        self._group(number).freeze()
+
+    def resume(self, number: int) -> None:
+        """It goes on and does not know."""
+        self._group(number).resume()
+
+    def store_returned(self) -> None:
+        """Every instance that notices finds its store again."""
+        for number, scheduler in enumerate(self.schedulers):
+            if number not in self._down and not self.redis.is_down:
+                scheduler.runtime.start(scheduler.store_returned(), name="store returned")
+                self.network.notify(scheduler.runtime.instance_id)
+
+    def emit(self, event: Event) -> None:
+        """The world's own word."""
+        self.journal.event(event)
+
+    def _tell(self, who: str, what: str, result: str = "") -> None:
+        if self._story is not None:
+            self._story(Line(self.kernel.now, who, what, result))
+
+    # The run
+
+    async def _main(self) -> None:
+        await self.kernel.sleep(START_NS)
+        self.faults.start(self.kernel.now)
+        for client in self.clients:
+            self.kernel.start(client.run(self.kernel.now), client.name)
+        while not all(client.done for client in self.clients) or not self._faults_over():
+            await self.kernel.sleep(LOOK_NS)
+        until_ns = self.kernel.now + self.case.system.settle_ms * MS
+        while self.kernel.now < until_ns:
+            await self.kernel.sleep(LOOK_NS)
+            if not self._busy():
+                break
+        await self.kernel.sleep(2 * SECOND)
+
+    def _faults_over(self) -> bool:
+        return self.kernel.now >= self.faults.last_ns and all(
+            group.held is None or group.abandoned
+            for group in map(self._group, range(len(self.schedulers)))
+        )
+
+    def _busy(self) -> bool:
+        alive = (s for n, s in enumerate(self.schedulers) if n not in self._down)
+        return any(one.state.sessions or one.state.book.active() for one in alive) or any(
+            socket.worker.held() for socket in self.sockets
+        )
+
+    def _failed(self, error: Exception) -> None:
+        """A task of the core raised what nobody expected: that breaks every promise at once."""
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
+        frames = extract_tb(error.__traceback__)
+        where = next((f for f in reversed(frames) if "/simsched/" in f.filename), frames[-1])
+        place = f"{Path(where.filename).stem}.{where.name}"
+        self.checker.violations.append(
+            Violation(FAILURE, self.kernel.now, place, f"{type(error).__name__}: {error}", "")
+        )
+
+    def run(self) -> Played:
+        """Play the case to its end."""
+        gc_was = gc.isenabled()
+        gc.disable()
+        try:
+            self.kernel.run(self._main())
+        except Exception as error:
+            self._failed(error)
+        finally:
+            self.kernel.close()
+            if gc_was:
+                gc.enable()
+        ended = self.kernel.now
+        self.checker.finish(ended)
+        return Played(
+            violations=self.checker.violations, digest=self.journal.digest(), ended_ns=ended,
+            tape=self._tape.taken, hit=self.faults.hit, events=self.journal.events,
+            utterances=len(self.case.turns),
+        )  # fmt: skip
+
+
+def play(case: Case, *, tape: Tape | None = None, tell: Story | None = None) -> Played:
+    """Play a case; without a tape, with the case's own departures."""
+    return HuntedWorld(case, tape or Tape(case.tape), tell).run()
+
+
+_COSTS: Final[dict[str, CostModel]] = {}
+
+
+def _costs(name: str) -> CostModel:
+    """Cost models are read once per process: a hunt plays thousands of cases."""
+    if name not in _COSTS:
+        _COSTS[name] = CostModel.load(name)
+    return _COSTS[name]
+
+
+def _health(heartbeat_ms: int) -> HealthLimits:
+    return HealthLimits(silence_ns=3 * heartbeat_ms * MS, warmup_ns=4 * heartbeat_ms * MS)
+
+
+def _check_settings(policy: Policy, case: Case) -> CheckSettings:
+    return CheckSettings(
+        pending_ns=policy.pending_ms * MS,
+        job_timeout_ns=policy.job_timeout_ms * MS,
+        failover_max=policy.failover_max,
+        gap_ns=policy.gap_ms * MS,
+        nodes_alike=True,
+    )
+
+
+def _short(reply: object) -> str:
+    text = repr(reply).replace("b'", "'")
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,217 @@
+"""
+Clients that speak by the script of a case, ask again elsewhere, and outlive their instance.
+
+A client whose instance is gone connects to the next one that is up: with its session, if the case
+says that clients resume, else with a new one. What it was promised by the dead instance is then
+gone: the closed socket told it so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from simsched.cases import System, Turn
+from simsched.messages import AudioChunk, SessionClose, SessionInit, Utterance
+from simsched.models.clients import SAMPLE_RATE_HZ, payload_of
+from simsched.models.faulty_links import FaultyNetwork
+from simsched.models.faulty_nodes import RECONNECT_NS, Instances
+from simsched.models.speech import CODECS
+from simsched.models.tasks import Kernel
+from simsched.models.wakes import Group
+from simsched.units import MS, SECOND
+
+CHUNK_MS: Final = 100
+CODEC: Final = CODECS["pcm16"]
+
+RESUME_NS: Final = 3 * SECOND
+"""How long an instance keeps a session whose client has hung up."""
+
+LINGER_NS: Final = 20 * SECOND
+"""How long a client waits for its answers after its last word."""
+
+LOOK_NS: Final = 500 * MS
+
+
+class ScriptedClient:
+    """One client of a case."""
+
+    def __init__(
+        self,
+        number: int,
+        turns: Sequence[Turn],
+        system: System,
+        network: FaultyNetwork,
+        instances: Instances,
+    ) -> None:
+        self.number = number
+        self.name = f"c-{number}"
+        self._turns = turns
+        self._system = system
+        self._network = network
+        self._instances = instances
+        self._kernel: Kernel = network.kernel
+        self._lives = 0
+        self.session_id = f"s-{number}"
+        self.home: int | None = None
+        self._next = 0
+        self._answered: dict[int, None] = {}
+        self.done = False
+        network.clients[self.session_id] = self  # type: ignore[assignment]
+
+    @property
+    def _satisfied(self) -> bool:
+        """Whether it has an answer to everything: who streams cannot know how much that is."""
+        counts = self._system.mode == "utterance"
+        return counts and len(self._answered) >= self._next
+
+    @property
+    def _resumes(self) -> bool:
+        """Only who numbers its utterances itself can go on elsewhere."""
+        return self._system.resumes and self._system.mode == "utterance"
+
+    def heard(self, message: object) -> None:
+        """A final answer arrived; `answered` knows which one, as errors do not say it."""
+
+    def answered(self, utterance: int) -> None:
+        """An answer to one of its utterances is on its way."""
+        self._answered[utterance] = None
+
+    async def run(self, start_ns: int) -> None:
+        """Say hello, speak every turn at its time, stay a while, say goodbye."""
+        await self._until(start_ns)
+        self._connect(self.number % len(self._instances.schedulers))
+        for turn in self._turns:
+            await self._until(start_ns + turn.at_ms * MS)
+            await self._connected()
+            await self._speak(turn)
+        until_ns = self._kernel.now + LINGER_NS
+        while self._kernel.now < until_ns and not self._satisfied:
+            await self._kernel.sleep(LOOK_NS)
+        self.done = True
+        self._bye()
+
+    async def _until(self, at_ns: int) -> None:
+        await self._kernel.sleep(at_ns - self._kernel.now)
+
+    async def _connected(self) -> None:
+        while self.home is None:
+            await self._kernel.sleep(RECONNECT_NS)
+
+    # Its connections
+
+    def lost(self, number: int) -> None:
+        """The instance `number` is gone, and the socket with it."""
+        if self.home != number or self.done:
+            return
+        self.home = None
+        self._network.hang_up("client", self.session_id)
+        self._kernel.call_at(self._kernel.now + RECONNECT_NS, self._again)
+
+    def _again(self) -> None:
+        """To the next instance that is up."""
+        count = len(self._instances.schedulers)
+        for step in range(count):
+            number = (self.number + 1 + step) % count
+            if self._instances.is_up(number):
+                if not self._resumes:
+                    self._lives += 1
+                    self._next = 0
+                    self._answered.clear()
+                    self.session_id = f"s-{self.number}-{self._lives}"
+                    self._network.clients[self.session_id] = self  # type: ignore[assignment]
+                self._connect(number, resumes=self._resumes)
+                return
+        self._kernel.call_at(self._kernel.now + RECONNECT_NS, self._again)
+
+    def _connect(self, number: int, *, resumes: bool = False) -> None:
+        self.home = number
+        self._hello(number, resumes=resumes)
+
+    def _hello(self, number: int, *, resumes: bool) -> None:
+        scheduler, session_id = self._instances.schedulers[number], self.session_id
+        init = SessionInit(
+            client_version="simsched", platform="simulated", src_lang="zh", tgt_lang="en",
+            trace_id=f"t-{self.number}",
+        )  # fmt: skip
+
+        def arrive() -> None:
+            scheduler.open_session(
+                init, session_id=session_id, audio_format=CODEC.name, resumes=resumes
+            )
+
+        self._post(number, arrive)
+
+    def _post(self, number: int, action: object) -> None:
+        group: Group = self._instances.schedulers[number].runtime.group  # type: ignore[attr-defined]
+        self._network.carry(
+            "client", self.session_id, self._network.from_client_ns, action, group  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    # What it says
+
+    async def _speak(self, turn: Turn) -> None:
+        assert self.home is not None
+        if self._system.mode == "audio_chunk":
+            await self._stream(turn)
+            return
+        message = Utterance(
+            session_id=self.session_id, utterance_index=self._next, manual_cut=True,
+            src_lang="zh", tgt_lang="en", audio=payload_of(CODEC, CODEC.frame_bytes),
+            audio_format=CODEC.name, sample_rate=SAMPLE_RATE_HZ, trace_id=f"t-{self.number}",
+        )  # fmt: skip
+        self._next += 1
+        self._say(self.home, message)
+        if turn.repeat_after_ms >= 0:
+            self._kernel.call_at(
+                self._kernel.now + turn.repeat_after_ms * MS, lambda: self._repeat(message)
+            )
+
+    def _say(self, number: int, message: object) -> None:
+        scheduler, session_id = self._instances.schedulers[number], self.session_id
+        self._post(number, lambda: scheduler.from_client(session_id, message))
+
+    def _repeat(self, message: Utterance) -> None:
+        """It connects to another instance, with its session, and asks for the same again."""
+        if self.home is None or message.session_id != self.session_id or self.done:
+            return
+        left, count = self.home, len(self._instances.schedulers)
+        number = (left + 1) % count
+        if number == left or not self._instances.is_up(number):
+            return
+        self._network.hang_up("client", self.session_id)
+        self._connect(number, resumes=True)
+        self._say(number, message)
+        self._closed_at(left, message.session_id)
+
+    def _closed_at(self, number: int, session_id: str) -> None:
+        """The instance that was left waits for the client to come back, then ends its session."""
+        scheduler = self._instances.schedulers[number]
+        group: Group = scheduler.runtime.group  # type: ignore[attr-defined]
+
+        def give_up() -> None:
+            if self.home != number or self.session_id != session_id:
+                goodbye = SessionClose(session_id=session_id, reason="connection lost")
+                scheduler.from_client(session_id, goodbye)
+
+        self._kernel.call_at(self._kernel.now + RESUME_NS, give_up, group)
+
+    async def _stream(self, turn: Turn) -> None:
+        session = self.session_id
+        for offset in range(0, turn.audio_ms, CHUNK_MS):
+            if self.home is None or self.session_id != session:
+                return
+            self._say(
+                self.home,
+                AudioChunk(
+                    session_id=session, seq=self._next,
+                    is_final=offset + CHUNK_MS >= turn.audio_ms,
+                    payload=payload_of(CODEC, CODEC.frame_bytes),
+                ),
+            )  # fmt: skip
+            self._next += 1
+            await self._kernel.sleep(CHUNK_MS * MS)
+
+    def _bye(self) -> None:
+        if self.home is not None:
+            self._say(self.home, SessionClose(session_id=self.session_id, reason="done"))

@@ -1,0 +1,96 @@
+"""
+The tape: every choice of schedule, as labelled draws that can be replayed, edited and shrunk.
+
+A draw says how far a run departs from first come, first served at one place; 0 is no departure.
+Values hang on labels and not on positions: taking one departure back leaves the others where they
+are. A label is `group who what k`: the k-th time that this choice came up for this pair.
+
+    redis i-0 CLAIM 2       that call is late on its way (odd values) or its reply is (even ones)
+    node n-1 3              the third message to or from that node is late
+    client c-0 4            a message to or from that client is late
+    inbox i-1 1             an entry is read late
+    announce i-0 1          an announcement is lost
+    tie 17                  the order of events that are due at the same instant
+    point i-0 pool_full 1   a fault point of the core: a rare path is taken
+
+Searching draws from a seed and the label alone, so the same schedule meets the same departures
+whatever the policy; replaying reads them from a case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from simsched.chance import key_of, mix
+from simsched.errors import ConfigError
+
+GROUPS: Final = {
+    "redis": "a call of the store, or its reply, is late",
+    "node": "a message to or from a node is late",
+    "client": "a message to or from a client is late",
+    "inbox": "an entry of an instance's inbox is read late",
+    "announce": "an announcement to other instances is lost",
+    "tie": "the order of events that are due at the same instant",
+    "point": "a fault point of the core: a rare path is taken",
+}
+"""What departures there are; the first word of a label."""
+
+_SCALE: Final = 1 << 32
+
+
+class Tape:
+    """
+    Where one run departs from first come, first served.
+
+    Args:
+        values: the departures, by label; what is not named is 0.
+
+    Raises:
+        ConfigError: a label of no known group, or a value that is not above 0.
+
+    """
+
+    __slots__ = ("_counts", "_key", "_thresholds", "_values", "taken")
+
+    def __init__(self, values: Mapping[str, int]) -> None:
+        for label, value in values.items():
+            if label.partition(" ")[0] not in GROUPS or value < 1:
+                raise ConfigError("tape", label, f"a label begins with one of {', '.join(GROUPS)}")
+        self._values: Mapping[str, int] | None = values
+        self._key = 0
+        self._thresholds: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
+        self.taken: dict[str, int] = {}
+
+    @classmethod
+    def drawing(cls, seed: int, rates: Mapping[str, float]) -> Tape:
+        """A tape that departs at random: in each group with the given probability per draw."""
+        tape = cls({})
+        tape._values = None
+        tape._key = key_of("tape", seed)
+        tape._thresholds = {group: round(rate * _SCALE) for group, rate in rates.items()}
+        return tape
+
+    def is_idle(self, group: str) -> bool:
+        """Whether no draw of the group can depart, so that nobody need ask."""
+        if self._values is None:
+            return not self._thresholds.get(group)
+        return not any(label.startswith(f"{group} ") for label in self._values)
+
+    def next(self, what: str, bound: int) -> int:
+        """The draw at the next occurrence of `what` (a label without its number)."""
+        self._counts[what] = number = self._counts.get(what, 0) + 1
+        return self.draw(f"{what} {number}", bound)
+
+    def draw(self, label: str, bound: int) -> int:
+        """A whole number in [0, bound) for the label; 0 is no departure."""
+        if self._values is None:
+            bits = mix(self._key ^ key_of(label))
+            threshold = self._thresholds.get(label.partition(" ")[0], 0)
+            value = 0 if bits % _SCALE >= threshold else 1 + (bits >> 32) % (bound - 1)
+        else:
+            value = min(self._values.get(label, 0), bound - 1)
+        if value:
+            self.taken[label] = value
+        return value
