@@ -111,8 +111,8 @@ class LiveLinks:
         return sent or kept
 
     def has_client(self, session_id: str) -> bool:
-        """Whether the client of a session is connected here, or is expected back."""
-        return session_id in self._clients or session_id in self._kept
+        """Whether the client of a session is connected here."""
+        return session_id in self._clients
 
     def to_node(self, node_id: str, message: object) -> bool:
         """Towards a node, if its socket is here."""

@@ -8,8 +8,8 @@ Rules:
 - a call whose outcome is unknown, because the connection broke, is repeated once if its script is
   idempotent by its arguments and a new connection stands within the call's limit. Nothing else is
   ever repeated, a call that timed out neither: its limit is used up;
-- what a node of a cluster refuses because another one serves the slot goes there, once each: see
-  `redis_cluster`;
+- what a node of a cluster refuses because of where its slot is goes to the node that serves it:
+  nothing was done, so anything may (`redis_cluster`);
 - every failure is `StoreUnavailable`; while the server is down it comes at once.
 
 Each answered call is recorded as a step: waiting until it was written apart from its round trip,

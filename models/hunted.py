@@ -45,7 +45,7 @@ from simsched.presets import parse_policy
 from simsched.scheduler import Scheduler
 from simsched.state import CoreSettings
 from simsched.steps import Step
-from simsched.telemetry import Delivered, Event, InstanceDown, Operation
+from simsched.telemetry import ClientGone, Delivered, Event, InstanceDown, Operation
 from simsched.units import MS, SECOND
 
 START_NS: Final = 500 * MS
@@ -280,10 +280,13 @@ class HuntedWorld:
         return [
             ScriptedClient(
                 number, [turn for turn in turns if turn.client == number], self.case.system,
-                self.network, self,
+                self.network, self, self._left,
             )
             for number in numbers
         ]  # fmt: skip
+
+    def _left(self, session_id: str) -> None:
+        self.emit(ClientGone(at_ns=self.kernel.now, instance="", session=session_id))
 
     def _delivered(self, event: Delivered) -> None:
         client: Any = self.network.clients.get(event.session)

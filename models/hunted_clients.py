@@ -8,7 +8,7 @@ gone: the closed socket told it so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from simsched.cases import System, Turn
@@ -43,7 +43,9 @@ class ScriptedClient:
         system: System,
         network: FaultyNetwork,
         instances: Instances,
+        left: Callable[[str], None],
     ) -> None:
+        self._left = left
         self.number = number
         self.name = f"c-{number}"
         self._turns = turns
@@ -115,6 +117,7 @@ class ScriptedClient:
             number = (self.number + 1 + step) % count
             if self._instances.is_up(number):
                 if not self._resumes:
+                    self._left(self.session_id)
                     self._lives += 1
                     self._next = 0
                     self._answered.clear()
@@ -179,6 +182,7 @@ class ScriptedClient:
         number = (left + 1) % count
         if number == left or not self._instances.is_up(number):
             return
+        self._answered.pop(message.utterance_index, None)
         self._network.hang_up("client", self.session_id)
         self._connect(number, resumes=True)
         self._say(number, message)

@@ -211,6 +211,23 @@ def canary(directory: Path) -> None:
     click.echo(f"\n{comparison.overall(found)}")
 
 
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--job", metavar="ID", help="Only what belongs to this job.")
+@click.option("--out", metavar="FILE", help="File to write (DIRECTORY/trace.json); -: to stdout.")
+@click.option("--variant", metavar="NAME", help="Variant of the run; else its first.")
+@click.option("--replication", type=int, default=0, show_default=True, help="Replication of it.")
+def trace(directory: Path, out: str | None, **given: Any) -> None:
+    """Draw the run or recording in DIRECTORY, for ui.perfetto.dev or chrome://tracing."""
+    from simsched.experiments.trace import Trace, write_trace
+
+    written = write_trace(Trace(directory, **given), out, sys.stdout.buffer)
+    what = f"variant {written.variant!r}, replication {written.replication}"
+    target = "stdout" if written.path is None else f"{written.path}"
+    text = f"{target}: {written.events} events of {what}"
+    click.echo(text, err=written.path is None)
+
+
 @main.group(cls=_Commands)
 def policy() -> None:
     """Policies: what they do, and how they differ."""

@@ -30,6 +30,7 @@ from simsched.ledger_entries import (
 from simsched.result_rules import ResultRules
 from simsched.telemetry import (
     AnsweredAlone,
+    ClientGone,
     Delivered,
     InstanceDown,
     JobAdopted,
@@ -109,24 +110,33 @@ class JobLedger:
             self._owe_again(utterance)
 
     def _owe_again(self, utterance: UtteranceEntry) -> None:
-        """Who was told of an error, or lost its instance, and asks another one is answered anew."""
-        for lane in utterance.lanes.values():
+        """
+        An utterance is asked for on another instance after it was settled here.
+
+        Who was told of an error may be answered anew; who lost its instance without an answer must.
+        """
+        lanes = list(utterance.lanes.values())
+        unanswered = not lanes or any(not lane.targets for lane in lanes)
+        for lane in lanes:
             if lane.first == "error":
                 lane.targets, lane.first = (), ""
-        if not utterance.lanes or any(not lane.targets for lane in utterance.lanes.values()):
+        if unanswered:
             utterance.settled = False
             self._answers_due.append(utterance)
 
     def instance_down(self, event: InstanceDown) -> None:
-        """
-        An instance died: its jobs end with it, and its clients are owed nothing by it any more.
-
-        An answer that comes all the same, because another instance went on, must still be one.
-        """
+        """Its jobs end with it, and it owes nothing; what comes all the same must still be one."""
         for job in list(self._jobs.values()):
             self._let_go(job, event.instance, event.at_ns)
         for utterance in self._utterances.values():
             if utterance.instance == event.instance and not utterance.settled:
+                utterance.settled = True
+                self._settled.push(utterance.key)
+
+    def client_gone(self, event: ClientGone) -> None:
+        """Nobody waits for the answers of this session any more."""
+        for utterance in self._utterances.values():
+            if utterance.key[0] == event.session and not utterance.settled:
                 utterance.settled = True
                 self._settled.push(utterance.key)
 
@@ -284,6 +294,8 @@ class JobLedger:
             return
         if job.lane.alone and job.state not in (QUEUED, RUNNING, LOST, ABANDONED):
             return  # without the store, two instances cannot know of each other's end
+        if job.state == "failed" and job.ended_by != event.instance:
+            return  # one gave it up, another one has done it: what the client gets is I3's affair
         self._checked[CONSERVATION] += 1
         if job.state not in (QUEUED, RUNNING, LOST, ABANDONED):
             self._findings.add(
@@ -292,6 +304,7 @@ class JobLedger:
             )  # fmt: skip
             return
         job.holders.pop(event.instance, None)
+        job.ended_by = event.instance
         job.gave_up |= job.holders
         job.holders = {}
         job.ended_ns = event.at_ns
@@ -303,14 +316,13 @@ class JobLedger:
 
     def _beside(self, job: JobEntry, event: JobEnded) -> bool:
         """Whether somebody gave up waiting beside another instance that has, or had, the job."""
-        if event.instance in job.gave_up:
-            del job.gave_up[event.instance]
+        if job.gave_up.pop(event.instance, "") is None:
             return True
         others = len(job.holders) - (event.instance in job.holders)
-        if others and job.state in (QUEUED, RUNNING):
-            self._let_go(job, event.instance, event.at_ns)
-            return True
-        return False
+        if not others or job.state not in (QUEUED, RUNNING):
+            return False
+        self._let_go(job, event.instance, event.at_ns)
+        return True
 
     def _attempt(self, job: JobEntry, attempt: int) -> None:
         if attempt > job.attempt:
@@ -339,13 +351,13 @@ class JobLedger:
         language = event.language
         if not language:
             # The answer to a job that the instance had forgotten does not say its language.
-            language = self._language_of(utterance, event.job)
+            language = utterance.language_of(self._jobs.get(event.job))
         lane = utterance.lanes.get(language)
         if lane is None:
             lane = utterance.lanes[language] = Lane()
-        if event.target in lane.targets and lane.alone:
-            return
         if event.target in lane.targets:
+            if lane.alone:
+                return
             self._findings.add(
                 "I3", event.at_ns, event.session,
                 f"I3 twice: utterance {event.utterance} in {language or 'some language'} reached "
@@ -360,14 +372,6 @@ class JobLedger:
         if not utterance.settled and all(one.targets for one in utterance.lanes.values()):
             utterance.settled = True
             self._settled.push(utterance.key)
-
-    def _language_of(self, utterance: UtteranceEntry, job_id: str) -> str:
-        job = self._jobs.get(job_id)
-        if job is not None:
-            for language, lane in utterance.lanes.items():
-                if lane is job.lane:
-                    return language
-        return next(iter(utterance.lanes), "")
 
     def _utterance(self, session: str, index: int, at_ns: int) -> UtteranceEntry:
         key = (session, index)

@@ -73,14 +73,16 @@ class Delivery:
 
         One whose turn was given up, because another instance was to answer, leaves at once.
         """
-        late = session.results.late
+        key, late = (answer.utterance, answer.language), session.results.late
         released = session.results.add(
             answer.utterance, answer.language, answer, self._runtime.now()
         )
-        gave_up = session.results.late > late and self._keeps_place(session)
-        if gave_up and answer.outcome != SILENT:
-            return [(answer, True)]
-        return [self._answered(session, entry) for entry in released]
+        leaving = [self._answered(session, entry) for entry in released]
+        gave_up = key in session.silenced or session.results.late > late
+        if gave_up and answer.outcome != SILENT and self._keeps_place(session):
+            session.silenced.pop(key, None)
+            leaving.insert(0, (answer, True))
+        return leaving
 
     def elsewhere(self, session: Session, utterance: int, language: str, *, is_over: bool) -> None:
         """
@@ -99,6 +101,9 @@ class Delivery:
             self.on_held(session)
             return
         session.held_places.pop((utterance, language), None)
+        session.silenced[utterance, language] = None
+        if len(session.silenced) > ANSWERED_REMEMBERED:
+            del session.silenced[next(iter(session.silenced))]
         message = SessionCloseAck(session_id=session.session_id)
         silent = Answer(session.session_id, utterance, language, "", SILENT, "", message, ())
         self.send(self.queue(session, silent))

@@ -28,6 +28,7 @@ from simsched.findings import (
 )
 from simsched.telemetry import (
     AnsweredAlone,
+    ClientGone,
     Delivered,
     Disturbed,
     Event,
@@ -305,11 +306,12 @@ class Checker:
             NodeOffline: (nodes.node_offline, nodes.watch_free),
             NodeRunning: (nodes.node_running,),
             RequestLock: (nodes.request_lock,),
-            Disturbed: (nodes.disturbed,),
+            Disturbed: (nodes.disturbed, sessions.disturbed),
             InstanceDown: (jobs.instance_down, sessions.instance_down),
             JobAdopted: (jobs.job_adopted,),
             JobYielded: (jobs.job_yielded,),
             AnsweredAlone: (jobs.answered_alone,),
+            ClientGone: (jobs.client_gone,),
         }
 
     @property

@@ -25,6 +25,7 @@ class JobEntry:
         "accepted",
         "attempt",
         "deadline_ns",
+        "ended_by",
         "ended_ns",
         "gave_up",
         "holders",
@@ -50,6 +51,7 @@ class JobEntry:
         self.state = RUNNING
         self.deadline_ns = 0
         self.queued_ns = 0
+        self.ended_by = ""
         self.ended_ns = 0
         self.refused = False
         self.accepted = 0
@@ -96,3 +98,10 @@ class UtteranceEntry:
         self.since_ns = since_ns
         self.lanes: dict[str, Lane] = {}
         self.settled = False
+
+    def language_of(self, job: JobEntry | None) -> str:
+        """The language of a job of this utterance; where it is not known, the first there is."""
+        for language, lane in self.lanes.items():
+            if job is not None and lane is job.lane:
+                return language
+        return next(iter(self.lanes), "")

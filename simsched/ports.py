@@ -109,7 +109,7 @@ class Links(Protocol):
         ...
 
     def has_client(self, session_id: str) -> bool:
-        """Whether the client of a session is connected here, or may come back to here."""
+        """Whether the client of a session is connected here at this moment."""
         ...
 
     def to_node(self, node_id: str, message: object) -> bool:

@@ -118,6 +118,8 @@ class ResultHandler:
         async with self._runtime.step(steps.JOBS_READ, op):
             job = self._state.book.get(result.job_id)
             why_not = self._refusal(job, result)
+        if why_not == "unknown_job" and forwarded and await self._forward(op, result):
+            return Outcome.FORWARDED, False
         if why_not:
             self._suppress(result, job, why_not)
             if self._policy_of(result).stale_results == "drop":
@@ -204,7 +206,7 @@ class ResultHandler:
         """Who claimed the job; but a session that has moved away from there answers itself."""
         if self._state.book.get(result.job_id) is not None:
             return ""
-        if result.session_id in self._state.moved_here:
+        if self._runtime.links.has_client(result.session_id):
             return ""
         owner = await self._store.claimed_by(op, result.job_id)
         if owner not in ("", self._runtime.instance_id) and owner not in self._state.gone_instances:
@@ -250,7 +252,9 @@ class ResultHandler:
         session = self._state.sessions.get(result.session_id)
         if session is None or result.session_id not in self._state.moved_here:
             return
-        if not self._is_behind(result):
+        language = result.job_id.rpartition(":")[2]
+        answered = (result.utterance_index, language, result.session_id) in session.answered
+        if answered or not self._is_behind(result):
             return
         node, attempt, done = await self._store.claim_of(op, result.job_id)
         known = bool(attempt)  # else the store has forgotten it, and the session is ours
@@ -294,9 +298,7 @@ class ResultHandler:
         """
         node, attempt = job.node_id, job.attempt
         try:
-            verdict = await self._store.complete(
-                op, job.request.session_id, job.job_id, attempt=attempt, node=node, status=status
-            )
+            verdict = await self._report_end(op, job, attempt, status)
         except StoreUnavailable:
             self._runtime.telemetry.count("store_unavailable")
             self._delivery.alone(job.request)
@@ -310,6 +312,19 @@ class ResultHandler:
         elif verdict == "MOVED":
             self._state.moved_here.pop(job.request.session_id, None)
             self._dispatcher.yield_to_other(job, is_over=False)
+        return verdict
+
+    async def _report_end(self, op: Operation, job: Job, attempt: int, status: str) -> str:
+        """The store's verdict; whose client is here knows better than it whose the session is."""
+        session_id = job.request.session_id
+        for site in range(2):
+            verdict = await self._store.complete(
+                op, session_id, job.job_id, attempt=attempt, node=job.node_id, status=status,
+                site=site,
+            )  # fmt: skip
+            if verdict != "MOVED" or not self._runtime.links.has_client(session_id):
+                break
+            await self._store.own(op, "session", session_id)
         return verdict
 
     async def _count_down(self, op: Operation, job: Job) -> None:

@@ -90,7 +90,7 @@ class Session:
     __slots__ = (
         "actor", "actor_task", "answered", "audio_bytes_cut", "audio_bytes_in", "audio_format",
         "closed", "closing", "features", "held_places", "jobs_open", "key", "op_count",
-        "preferred_node", "remembered_pool", "results", "room_code", "session_id",
+        "preferred_node", "remembered_pool", "results", "room_code", "session_id", "silenced",
         "source_language", "target_language", "tenant_id", "trace_id", "utterance_index",
         "work_open",
     )  # fmt: skip
@@ -124,6 +124,7 @@ class Session:
         self.work_open = 0
         self.op_count = 0
         self.answered: dict[tuple[int, str, str], None] = {}
+        self.silenced: dict[tuple[int, str], None] = {}
         self.held_places: dict[tuple[int, str], None] = {}
         self.audio_bytes_in = 0
         self.audio_bytes_cut = 0

@@ -267,13 +267,14 @@ class CellStore:
         attempt: int,
         node: str,
         status: str,
+        site: int = 0,
     ) -> str:
         """Report a job's end: ACCEPTED, STALE, DONE or MOVED; see `complete.lua`."""
         keys = [self._binding(job), self._leases(node), self._owner("session", session)]
         args: list[str | int] = [
             job, attempt, status, self._token(attempt), OUTCOME_TTL_MS, self._instance,
         ]  # fmt: skip
-        reply = await self._store.script(steps.COMPLETE, op, "complete", keys, args)
+        reply = await self._store.script(steps.COMPLETE, op, "complete", keys, args, site=site)
         return _text(_items(reply)[0])
 
     def _token(self, attempt: int) -> str:

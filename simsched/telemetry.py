@@ -300,6 +300,12 @@ class InstanceDown(Event, tag="instance_down"):
     """
 
 
+class ClientGone(Event, tag="client_gone"):
+    """The world's truth: a client has left a session for good, so nobody is owed its answers."""
+
+    session: str
+
+
 class JobAdopted(Event, tag="job_adopted"):
     """An instance goes on with a job of an instance that is gone; its session is here now."""
 
@@ -340,6 +346,6 @@ AnyEvent = (
     | JobRefused | JobQueued | JobAssigned | JobDispatched | JobAccepted | JobEnded
     | ResultReceived | ResultAccepted | ResultSuppressed | Delivered | SlotTaken | SlotFreed
     | SlotsForgotten | NodeRegistered | NodeOffline | NodeRunning | RequestLock
-    | InstanceDown | JobAdopted | JobYielded | AnsweredAlone | Disturbed
+    | InstanceDown | ClientGone | JobAdopted | JobYielded | AnsweredAlone | Disturbed
 )  # fmt: skip
 """Every event, for decoding a recording: `msgspec.json.Decoder(AnyEvent)`."""

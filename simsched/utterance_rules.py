@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from simsched.findings import REMEMBERED_MAX, CheckSettings, Findings, Tail
 from simsched.telemetry import (
     Delivered,
+    Disturbed,
     InstanceDown,
     JobEnded,
     JobRefused,
@@ -50,6 +51,7 @@ class SessionRules:
         self._slack_ns = settings.hangover_ns + settings.scan_ns
         self._sessions: dict[str, _Session] = {}
         self._closed: Tail[str] = Tail(self._forget)
+        self._disturbed_ns = -1
 
     def sizes(self) -> dict[str, int]:
         """How much is remembered."""
@@ -61,6 +63,10 @@ class SessionRules:
 
     def session_opened(self, event: SessionOpened) -> None:
         self._sessions[event.session] = _Session(0, event.instance)
+
+    def disturbed(self, event: Disturbed) -> None:
+        """Something is broken: what was spoken meanwhile may be cut late."""
+        self._disturbed_ns = max(self._disturbed_ns, event.until_ns)
 
     def instance_down(self, event: InstanceDown) -> None:
         """Its sessions are over; who goes on with one elsewhere opens it again there."""
@@ -105,7 +111,7 @@ class SessionRules:
                 )  # fmt: skip
         session.next_index = event.utterance + 1
         timing = CUT_TIMINGS.get(event.reason)
-        if timing is not None and self._settings.pause_ns:
+        if timing is not None and self._settings.pause_ns and event.at_ns > self._disturbed_ns:
             self._checked["I13"] += 1
             fault = timing(event, self._settings.pause_ns, self._slack_ns)
             if fault:

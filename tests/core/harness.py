@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simsched.errors import StoreUnavailable
+from simsched.inbox import InboxEvent
 from simsched.messages import (
     AudioChunk,
     JobAssign,
@@ -132,6 +133,14 @@ class DoubleLinks:
         core = self._core
         core.heard.append((core.now_ms(), session_id, message))
         return True
+
+    def has_client(self, session_id: str) -> bool:
+        return session_id in self._core.schedulers[self._number].state.sessions
+
+    async def letters_of(
+        self, step: Step, op: Operation, instance_id: str, sessions: Sequence[str]
+    ) -> list[InboxEvent]:
+        return []
 
     def to_node(self, node_id: str, message: object) -> bool:
         core = self._core
