@@ -12,9 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from simsched.errors import ConfigError
 from simsched.experiments import report_appendices as appendices
 from simsched.experiments import report_tables as tables
-from simsched.experiments.figures import figures
+from simsched.experiments.figures import PHASES, figures
 from simsched.experiments.interleaving import Exploration, explore
 from simsched.experiments.plots import Bar, Curve, curves, intervals
 from simsched.experiments.report_answers import answers
@@ -27,9 +28,11 @@ from simsched.experiments.report_findings import (
     repeated,
     stages,
 )
+from simsched.experiments.report_overloads import overloaded_variants
 from simsched.experiments.report_page import Page, Race, page_html
 from simsched.experiments.report_tables import Table
 from simsched.experiments.report_verdicts import (
+    BASE,
     PER,
     all_judged,
     gap_of,
@@ -61,10 +64,13 @@ def answer(run: StudyRun, study: Any, out_dir: Path, lang: str) -> list[dict[str
         lang: `en` or `zh`.
 
     Raises:
-        ConfigError: a language that the page is not written in.
+        ConfigError: a language that the page is not written in, or nothing to compare with.
 
     """
     say = Wording(lang)
+    if not phases(run):
+        wanted = " or ".join(name_of(phase, BASE) for phase in PHASES)
+        raise ConfigError(study.name, "variant", f"the report compares with {wanted}: run one")
     text = page_html(page_of(run, study, say), say)
     (out_dir / "report.html").write_text(text, encoding="utf-8", newline="\n")
     return [judged.as_row() for judged in all_judged(run)]
@@ -94,6 +100,7 @@ def page_of(run: StudyRun, study: Any, say: Wording) -> Page:
 def all_tables(run: StudyRun, say: Wording) -> list[Table]:
     """The page's tables in the order of the report's sections."""
     return [
+        *overloaded_variants(run, say),
         contradictions(run, say),
         claim(run, say),
         tables.issues(run, say),

@@ -267,7 +267,7 @@ def contradictions(run: StudyRun, say: Wording) -> Table:
     phase = main_phase(run)
     base = name_of(phase, BASE)
     one = figures().proposal[0]
-    saved = saving(run, name_of(phase, "published+1"), one.metric)
+    saved = saved_of(run, phase, "published+1", one.metric)
     creations = call_totals(run, base, OpKind.CREATE_JOB, phase, "redis.get_binding")
     values = {
         "chunk_reads": _calls_each(run, base, OpKind.AUDIO_CHUNK, 0, "get_last_chunk_at_ms"),

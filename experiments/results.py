@@ -38,6 +38,7 @@ from simsched.steps import CATALOGUE
 SUMMARY: Final = "summary.json"
 MANIFEST: Final = "manifest.json"
 REPORT: Final = "report.html"
+TRACE: Final = "trace.json"
 TABLES: Final = ("jobs", "operations", "steps", "locks", "redis", "calls", "metrics")
 """The Parquet files, without their suffix."""
 
@@ -263,7 +264,7 @@ def replaced(out: Path) -> Iterator[Path]:
 
 def clear(out: Path) -> None:
     """Take away an earlier run's results, so that old and new never stand side by side."""
-    for name in (MANIFEST, SUMMARY, REPORT, *(f"{table}.parquet" for table in TABLES)):
+    for name in (MANIFEST, SUMMARY, REPORT, TRACE, *(f"{table}.parquet" for table in TABLES)):
         (out / name).unlink(missing_ok=True)
 
 

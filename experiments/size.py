@@ -246,16 +246,13 @@ def size(
 
 
 def _command(speakers: int, p95_ms: float, asked: tuple[str, str, str, int, int]) -> str:
-    """What repeats a search: the command line, or Python for what the command line does not ask."""
+    """What repeats a search."""
     defaults = signature(size).parameters
-    if asked == tuple(defaults[name].default for name in ASKED):
-        words = ["simsched", "experiment", "size"]
-        return shlex.join([*words, "--speakers", str(speakers), "--p95", f"{p95_ms:g}"])
-    more = ", ".join(f"{name}={value!r}" for name, value in zip(ASKED, asked, strict=True))
-    call = f"size({speakers}, {p95_ms:g}, {more})"
-    return shlex.join(
-        ["python", "-c", f"from simsched.experiments.size import size; print({call})"]
-    )
+    words = ["simsched", "experiment", "size", "--speakers", str(speakers), "--p95", f"{p95_ms:g}"]
+    for name, value in zip(ASKED, asked, strict=True):
+        if value != defaults[name].default:
+            words += [f"--{name}", str(value)]
+    return shlex.join(words)
 
 
 def _fewer_instances(search: _Search, best: Probe) -> Probe:

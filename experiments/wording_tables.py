@@ -44,6 +44,7 @@ TABLE_TEXTS: Final[dict[str, tuple[str, str]]] = {
     "column.stated_total": ("report: total", "报告：总延迟"),
     "column.seen_total": ("total per job", "每任务总延迟"),
     "column.variant": ("variant", "方案"),
+    "column.growth": ("growth", "增长"),
     "column.jobs": ("jobs", "任务数"),
     "column.violations": ("violations", "违反次数"),
     "column.rate": ("per 100,000", "每十万"),
@@ -186,6 +187,11 @@ TABLE_TEXTS: Final[dict[str, tuple[str, str]]] = {
     "percentiles.note": (
         "Each percentile per replication, then the interval across replications.",
         "先在每次重复实验内取百分位，再计算跨实验区间。",
+    ),
+    "overloaded.title": ("Overloaded: no mean can be trusted", "过载：任何平均值都不可信"),
+    "overloaded.note": (
+        "Work piled up for as long as these ran, so their latencies say how long that was.",
+        "这些方案运行期间任务持续积压，其延迟只反映运行了多久。",
     ),
     "claim.title": ("20–30 % less latency: of which?", "“减少20–30%的延迟”：哪一种延迟？"),
     "claim.note": (

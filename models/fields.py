@@ -99,7 +99,7 @@ class Fields:
         """Refuse keys that nobody asked for."""
         for key in self._values:
             if key not in self._known:
-                raise self.fail(key, f"unknown key; {meant(key, self._known)}")
+                raise self.fail(key, f"unknown key; {meant(key, dict.fromkeys(self._known))}")
 
     def names(self) -> tuple[str, ...]:
         """The table's keys in the order of the file, for a table whose keys are names."""

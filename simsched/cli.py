@@ -193,11 +193,16 @@ def new(file: Path) -> None:
 
 @experiment.command()
 @click.option("--speakers", type=int, required=True, help="Speakers at the same time.")
-@click.option("--p95", type=float, required=True, metavar="MS", help="Bound of job creation.")
-def size(speakers: int, p95: float) -> None:
+@click.option("--p95", type=float, required=True, metavar="MS", help="Bound of the latency.")
+@click.option("--policy", default="safe", show_default=True, help="Preset and changes.")
+@click.option("--costs", default="reference", show_default=True, help="Cost model, or its file.")
+@click.option("--metric", default="create_job_ms", show_default=True, help="The latency.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Root of all randomness.")
+@click.option("--replications", type=int, default=20, show_default=True, help="At most, a probe.")
+def size(speakers: int, p95: float, **asked: Any) -> None:
     """How many nodes and instances it takes."""
     find_size = import_module("simsched.experiments.size").size
-    click.echo(find_size(speakers=speakers, p95_ms=p95))
+    click.echo(find_size(speakers=speakers, p95_ms=p95, **asked))
 
 
 @main.command()
