@@ -7,6 +7,7 @@ Rules of a started server:
 
 - it listens on a unix socket in a folder that only we may enter, and on no port;
 - it keeps nothing on disk and never evicts: what is lost with us is only what belonged to us;
+- if it ends before us it is started again, empty, at the same place;
 - it lives in a session of its own, so that Ctrl-C or a drain ends it after us and not before;
 - it ends with us, also when we are killed: a shell holds the other end of a pipe of ours, and
   when that closes, for whatever reason, it ends the server and removes the folder.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import os
 import shutil
 import subprocess
@@ -28,10 +30,15 @@ from typing import Final
 
 from simsched.errors import ConfigError, SimschedError
 
+log = logging.getLogger("simsched.live")
+
 READY_LIMIT_S: Final = 10.0
 """A server that is not ready by then has failed; a Valkey is ready in about 20 ms."""
 
 POLL_S: Final = 0.002
+LOOK_S: Final = 0.5
+"""How often it is looked whether a server of ours still lives."""
+
 END_LIMIT_S: Final = 5.0
 
 SOCKET_PATH_MAX: Final = 100
@@ -98,12 +105,28 @@ async def open_store_server(
         async with _fake_server(warning) as fake:
             yield fake
         return
+    keeping = asyncio.get_running_loop().create_task(_keep(server), name="embedded store")
     try:
         yield StoreServer(
             url=f"unix://{server.socket_path}", kind="valkey", warning=warning, pid=server.pid
         )
     finally:
+        keeping.cancel()
+        await asyncio.wait([keeping])
         await server.close()
+
+
+async def _keep(server: _Started) -> None:
+    """See that the server lives, for as long as this is not cancelled."""
+    while True:
+        await asyncio.sleep(LOOK_S)
+        if _is_running(server.pid):
+            continue
+        log.error("the embedded store has ended; starting it again, with nothing in it")
+        try:
+            await server.revive()
+        except (OSError, _StartFailed) as error:
+            log.error("the embedded store does not start again: %s", error)
 
 
 async def _start_first(configured_path: str | None) -> tuple[_Started | None, str]:
@@ -142,8 +165,9 @@ def _private_folder() -> Path:
 class _Started:
     """A running server and the shell that guards it."""
 
-    def __init__(self, guard: subprocess.Popen[bytes], folder: Path) -> None:
-        self._guard = guard
+    def __init__(self, program: str, folder: Path) -> None:
+        self._program = program
+        self._guard: subprocess.Popen[bytes]
         self._folder = folder
         self.socket_path = folder / "store.sock"
         self.pid = 0
@@ -159,38 +183,54 @@ class _Started:
         """
         if shutil.which(program) is None:
             raise _StartFailed(f"{program}: no such program, or not executable")
-        folder = _private_folder()
+        server = cls(program, _private_folder())
+        await server._begin()
+        return server
+
+    async def _begin(self) -> None:
+        folder = self._folder
         words = [
-            program, "--port", "0", "--unixsocket", str(folder / "store.sock"),
+            self._program, "--port", "0", "--unixsocket", str(folder / "store.sock"),
             "--unixsocketperm", "700", "--save", "", "--appendonly", "no",
             "--maxmemory-policy", "noeviction", "--daemonize", "no", "--dir", str(folder),
         ]  # fmt: skip
-        guard = subprocess.Popen(  # noqa: ASYNC220  # a fork; waiting for it is done apart
+        self._guard = subprocess.Popen(  # noqa: ASYNC220  # a fork; waiting for it is done apart
             ["/bin/sh", "-c", GUARD, "simsched-store", str(folder), *words],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
-        server = cls(guard, folder)
         try:
-            await server._wait_ready(program)
+            await self._wait_ready()
         except BaseException:
-            await server.close()
+            await self.close()
             raise
-        return server
 
-    async def _wait_ready(self, program: str) -> None:
+    async def revive(self) -> None:
+        """
+        Start it again at the same place.
+
+        Raises:
+            OSError, _StartFailed: it did not become ready.
+
+        """
+        await self.close()
+        self._folder.mkdir(mode=0o700)
+        await self._begin()
+
+    async def _wait_ready(self) -> None:
         # A raw PING: a client's own retries would add up to half a second.
         assert self._guard.stdout is not None
         loop = asyncio.get_running_loop()
         line = await loop.run_in_executor(None, self._guard.stdout.readline)
         if not line:
-            raise _StartFailed(f"{program} did not start: no shell")
+            raise _StartFailed(f"{self._program} did not start: no shell")
         self.pid = int(line)
         end = loop.time() + READY_LIMIT_S
         while not await self._answers():
             if loop.time() > end or not _is_running(self.pid):
                 log = self._folder / "log"
                 said = log.read_text(errors="replace")[-300:] if log.exists() else ""
-                raise _StartFailed(f"{program} did not start: {said.strip() or 'no word from it'}")
+                words = said.strip() or "no word from it"
+                raise _StartFailed(f"{self._program} did not start: {words}")
             await asyncio.sleep(POLL_S)
 
     async def _answers(self) -> bool:

@@ -46,6 +46,9 @@ SESSION_TASK: Final = "session "
 READ_SLACK_S: Final = 2.0
 """How much longer than it blocks a blocking read may take."""
 
+INBOX_LIVES: Final = 8
+"""How much longer than an instance's last sign of life its inbox is kept, for who takes it over."""
+
 log = logging.getLogger("simsched.live")
 
 
@@ -177,11 +180,12 @@ class Instance:
         reader = await self._open(stack, url, block_s + READ_SLACK_S)
         inbox = Inbox(
             self.store, reader, self.instance_id, self.scheduler.from_instance, self.sink,
-            cell=store.cell, ttl_s=store.presence_s, block_ms=store.inbox_block_ms,
+            cell=store.cell, ttl_s=INBOX_LIVES * store.presence_s, block_ms=store.inbox_block_ms,
             entries_max=store.inbox_length_max,
         )  # fmt: skip
         await inbox.start()
         stack.push_async_callback(inbox.close)
+        stack.push_async_callback(self.scheduler.leave)
         self.links.others = inbox
 
     # Background work and failures

@@ -386,6 +386,7 @@ class Settings(Section, frozen=True, kw_only=True):
             node_scan_ns=_ns(self.health.node_scan_s),
             room_scan_ns=_ns(self.timeouts.room_scan_s),
             remote_refresh_ns=self.timeouts.remote_refresh_ms * MS,
+            presence_ns=_ns(self.store.presence_s),
             canary=self.core_canary(),
         )
 

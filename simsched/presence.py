@@ -78,6 +78,15 @@ class Presence:
             self._runtime.telemetry.count("store_unavailable")
         self._runtime.end(op)
 
+    async def leave(self) -> None:
+        """The last sign of life, and that it is the last."""
+        op = self._runtime.begin(OpKind.CONTROL, self._entity, self._runtime.now())
+        try:
+            await self._store.be_gone(op)
+        except StoreUnavailable:
+            self._runtime.telemetry.count("store_unavailable")
+        self._runtime.end(op)
+
     async def _look_after(self, op: Operation, gone: list[str]) -> None:
         before, self._state.gone_instances = self._state.gone_instances, tuple(gone)
         for name in gone:

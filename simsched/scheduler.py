@@ -124,6 +124,11 @@ class Scheduler:
             if self._settings.shared and self._settings.remote_refresh_ns:
                 scope.spawn(self._refresh_remote_nodes(), name="refresh")
 
+    async def leave(self) -> None:
+        """Go for good: the others need not find out that we are not there."""
+        if self.presence is not None:
+            await self.presence.leave()
+
     # Sessions
 
     def open_session(

@@ -60,9 +60,9 @@ class CountingSink(NullSink):
         self.connections.append((kind, name, what, detail))
 
 
-def run(main: Coroutine[Any, Any, T]) -> T:
+def run(main: Coroutine[Any, Any, T], *, limit_s: float = 3 * LIMIT_S) -> T:
     async def bounded() -> T:
-        async with asyncio.timeout(3 * LIMIT_S):
+        async with asyncio.timeout(limit_s):
             return await main
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:

@@ -16,7 +16,7 @@ import pytest
 from simsched.errors import ConfigError
 from simsched.live import embedded
 from simsched.live.embedded import StoreServer, open_store_server
-from simsched.live.redis_connection import RedisConnection, ReplyError
+from simsched.live.redis_connection import RedisConnection, RedisFailure, ReplyError
 from tests.conformance.redis_server import NO_SERVER, server_path
 from tests.live.valkey import LIMIT_S, play
 
@@ -176,5 +176,27 @@ def test_several_servers_live_side_by_side() -> None:
             await first.call("SET", "a", 1)
             assert await second.call("GET", "a") is None
             await asyncio.gather(first.close(), second.close())
+
+    play(main)
+
+
+@needs_server
+def test_a_server_that_dies_is_started_again_at_the_same_place() -> None:
+    """Who is connected to it only sees it come back empty; nothing is left in the end."""
+
+    async def main() -> None:
+        async with open_store_server(None, None) as server:
+            connection = await RedisConnection.open(server.url, timeout_s=10.0)
+            await connection.call("SET", "k", "v")
+            os.kill(server.pid, signal.SIGKILL)
+            async with asyncio.timeout(LIMIT_S):
+                while True:
+                    try:
+                        if await connection.call("GET", "k") is None:
+                            break
+                    except RedisFailure:
+                        await asyncio.sleep(0.05)
+            await connection.close()
+        assert not Path(server.url.removeprefix("unix://")).parent.exists()
 
     play(main)
