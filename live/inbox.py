@@ -98,6 +98,9 @@ class Inbox:
         sink: where is counted what was dropped.
         cell: the cell's name, part of all keys.
 
+    Attributes:
+        tasks: what runs for as long as we are there; whoever started us watches over them.
+
     """
 
     def __init__(
@@ -126,7 +129,7 @@ class Inbox:
         self._stream = self._inbox_of(instance_id)
         self._board = "{" + cell + "}:announcements"
         self._board_cursor = b"0-0"
-        self._tasks: list[asyncio.Task[None]] = []
+        self.tasks: list[asyncio.Task[None]] = []
 
     def _inbox_of(self, instance_id: str) -> str:
         return "{" + self._cell + "}:inbox:" + instance_id
@@ -199,18 +202,18 @@ class Inbox:
         self._store.connection.on_up.append(self._reappear)
         since_ms = max(0, int(seconds) * 1_000 - BACKLOG_NS // MS)
         self._board_cursor = b"%d-0" % since_ms
-        self._tasks = [
+        self.tasks = [
             asyncio.create_task(self._stay(), name="inbox presence"),
             asyncio.create_task(self._read(), name="inbox reader"),
         ]
 
     async def close(self) -> None:
         """Be gone: nobody can append any more, and what was not read is dropped."""
-        for task in self._tasks:
+        for task in self.tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        self._tasks = []
+        if self.tasks:
+            await asyncio.wait(self.tasks)
+        self.tasks = []
         if self._reappear in self._store.connection.on_up:
             self._store.connection.on_up.remove(self._reappear)
         try:

@@ -32,7 +32,7 @@ from simsched.live.inbox import Inbox
 from simsched.live.links import LiveLinks
 from simsched.live.redis_connection import RedisConnection
 from simsched.live.runtime import LiveRuntime
-from simsched.live.sessions import RESUME_S, Sessions
+from simsched.live.sessions import Sessions
 from simsched.live.settings import Settings
 from simsched.live.sinks import Fanout, Sink
 from simsched.live.store import RedisStore
@@ -63,7 +63,6 @@ class Instance:
     Args:
         settings: everything that can be set.
         sinks: where what is measured goes.
-        resume_s: how long a client that lost its socket may take to come back.
 
     Attributes:
         instance_id: its name in the cell.
@@ -85,9 +84,7 @@ class Instance:
     sessions: Sessions
     admission: Admission
 
-    def __init__(
-        self, settings: Settings, *, sinks: Sequence[Sink] = (), resume_s: float = RESUME_S
-    ) -> None:
+    def __init__(self, settings: Settings, *, sinks: Sequence[Sink] = ()) -> None:
         self.settings = settings
         self.instance_id = settings.server.instance_id or _new_name()
         self.sink = Fanout(sinks)
@@ -95,7 +92,6 @@ class Instance:
         self.store_warning = ""
         self.started_ms = 0
         self.failure = ""
-        self._resume_s = resume_s
         self._failed = asyncio.Event()
         self._stack = AsyncExitStack()
         self._background: list[asyncio.Task[None]] = []
@@ -155,7 +151,7 @@ class Instance:
             lambda: self.runtime.start(self.scheduler.store_returned(), name="store returned")
         )
         self.sessions = Sessions(
-            self.scheduler, self.links, self.admission, resume_s=self._resume_s
+            self.scheduler, self.links, self.admission, resume_s=settings.server.resume_s
         )
         stack.push_async_callback(self.runtime.stop)
         stack.push_async_callback(self._stop_background)
@@ -184,6 +180,8 @@ class Instance:
             entries_max=store.inbox_length_max,
         )  # fmt: skip
         await inbox.start()
+        for task in inbox.tasks:
+            task.add_done_callback(self._background_ended)
         stack.push_async_callback(inbox.close)
         stack.push_async_callback(self.scheduler.leave)
         self.links.others = inbox

@@ -89,7 +89,7 @@ class NodeSocket:
                 return
             connection.client = name or connection.client
             self._known = True
-        refusal = refusal_of(message)
+        refusal = refusal_of(message, needs_gpu=instance.settings.health.require_gpu)
         if refusal is None and not connection.name:
             refusal = instance.admission.may_register(len(instance.links.nodes))
         if refusal is not None:

@@ -1,8 +1,8 @@
 """
 From what a node says of itself when it registers to what the registry keeps of it.
 
-Pure. Refused are a capability schema other than 2.0 and a node without a GPU (domain 8.2); a node
-that names no schema is let in, because clients and nodes older than the schema exist. What a node
+Pure. Refused are a capability schema other than 2.0 and, unless CPUs will do, a node without a GPU
+(domain 8.2); a node that names no schema is let in, because clients and nodes older than the schema exist. What a node
 leaves out is taken from what else it says:
 
 - services from the types that it declares;
@@ -29,11 +29,11 @@ TAKES_RETRIES: Final = "takes_retries"
 """The advanced feature of nodes that take a (session, utterance) again (domain 1.6)."""
 
 
-def refusal_of(message: NodeRegister) -> Refusal | None:
+def refusal_of(message: NodeRegister, *, needs_gpu: bool = True) -> Refusal | None:
     """Why a node is not let in; None if it is."""
     if message.capability_schema_version not in (None, "", SCHEMA):
         return BAD_SCHEMA
-    return None if message.hardware.gpus else NO_GPU
+    return NO_GPU if needs_gpu and not message.hardware.gpus else None
 
 
 def record_of(message: NodeRegister, node_id: str, now_ns: int) -> NodeRecord:

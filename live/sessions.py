@@ -31,9 +31,6 @@ from simsched.live.refusals import Refusal
 from simsched.messages import SessionClose, SessionInit, SessionInitAck
 from simsched.scheduler import Scheduler
 
-RESUME_S: Final = 10.0
-"""How long a client that lost its socket may take to come back."""
-
 KEY_DIGITS: Final = 32
 
 

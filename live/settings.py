@@ -96,6 +96,10 @@ class ServerSettings(Section, frozen=True, kw_only=True):
         Seconds,
         Meta(description="a new socket must have said session_init or node_register by then"),
     ] = 10.0
+    resume_s: Annotated[
+        Seconds,
+        Meta(description="a client that lost its socket may come back to its session for so long"),
+    ] = 10.0
 
 
 class StoreSettings(Section, frozen=True, kw_only=True):
@@ -171,6 +175,9 @@ class LimitsSettings(Section, frozen=True, kw_only=True):
     sessions_per_client_max: Annotated[
         Count, Meta(description="most sessions of one token or, without tokens, of one address")
     ] = 1_000
+    session_queue_max: Annotated[
+        Count, Meta(description="most chunks of one session that wait; more audio is refused")
+    ] = 200
     nodes_max: Annotated[Count, Meta(description="most nodes on this instance")] = 10_000
     frame_bytes_max: Annotated[Count, Meta(description="largest frame of a client")] = (
         2 * 1024 * 1024
@@ -295,6 +302,10 @@ class HealthSettings(Section, frozen=True, kw_only=True):
         Seconds, Meta(description="age of the last heartbeat that means offline")
     ] = 45.0
     node_scan_s: Annotated[Seconds, Meta(description="how often silent nodes are looked for")] = 5.0
+    require_gpu: Annotated[
+        bool,
+        Meta(description="refuse nodes that name no GPU, as the reference does; false: CPU will do"),
+    ] = True
 
 
 class TimeoutsSettings(Section, frozen=True, kw_only=True):
@@ -380,6 +391,7 @@ class Settings(Section, frozen=True, kw_only=True):
                 failures_max=self.health.failures_max,
                 warmup_ns=_ns(self.health.warmup_s),
                 silence_ns=_ns(self.health.silence_s),
+                needs_gpu=self.health.require_gpu,
             ),
             scan_ns=self.timeouts.scan_ms * MS,
             heartbeat_ns=_ns(self.timeouts.heartbeat_s),
@@ -387,6 +399,7 @@ class Settings(Section, frozen=True, kw_only=True):
             room_scan_ns=_ns(self.timeouts.room_scan_s),
             remote_refresh_ns=self.timeouts.remote_refresh_ms * MS,
             presence_ns=_ns(self.store.presence_s),
+            session_queue_max=self.limits.session_queue_max,
             canary=self.core_canary(),
         )
 

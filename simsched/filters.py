@@ -76,6 +76,7 @@ class SelectionRules:
         heed_unavailable: pass over nodes that said MODEL_NOT_AVAILABLE lately (B18).
         sample_size: members of a pool that are looked at.
         affinity: look at all members in order, so that equal jobs find equal nodes.
+        needs_gpu: pass over nodes without a GPU, as the reference does.
 
     """
 
@@ -87,6 +88,7 @@ class SelectionRules:
     heed_unavailable: bool = True
     sample_size: int = 20
     affinity: bool = False
+    needs_gpu: bool = True
     resource_limit_percent: float = RESOURCE_LIMIT_PERCENT
     filters: tuple[Filter, ...] = field(init=False, repr=False, compare=False)
 
@@ -246,7 +248,12 @@ FILTERS: Final = (
         availability=True,
     ),
     Filter(name="health", reason="status_not_ready", rejects=_not_healthy, availability=True),
-    Filter(name="GPU", reason="gpu_unavailable", rejects=lambda n, _: not n.has_gpu),
+    Filter(
+        name="GPU",
+        reason="gpu_unavailable",
+        rejects=lambda n, _: not n.has_gpu,
+        applies=lambda rules: rules.needs_gpu,
+    ),
     Filter(
         # Never fires in the reference: its callers always accept public nodes.
         name="public pool",

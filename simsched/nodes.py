@@ -97,6 +97,7 @@ class HealthLimits:
         warmup_ns: how long a node may register (`warmup_timeout_seconds`).
         silence_ns: age of the last heartbeat that means offline (`heartbeat_timeout_seconds`,
             three heartbeats of 15 s).
+        needs_gpu: whether a node without a GPU is unhealthy and never chosen, as in the reference.
 
     """
 
@@ -104,6 +105,7 @@ class HealthLimits:
     failures_max: int = 3
     warmup_ns: int = 60 * SECOND
     silence_ns: int = 45 * SECOND
+    needs_gpu: bool = True
 
     def __post_init__(self) -> None:
         if min(self.healthy_needed, self.failures_max, self.warmup_ns, self.silence_ns) < 1:
@@ -257,18 +259,20 @@ PLAIN_TRIGGERS: Final[dict[Signal, Trigger]] = {
 """Signals that need no look at counters or times."""
 
 
-def is_healthy(record: NodeRecord) -> bool:
+def is_healthy(record: NodeRecord, *, needs_gpu: bool = True) -> bool:
     """
     Whether what the node last reported passes the health check.
 
-    A degraded node recovers with one running service; any other needs a GPU, GPU usage within
-    0..100 %, at least one core service type, and every core service running.
+    A degraded node recovers with one running service; any other needs a GPU (unless `needs_gpu`
+    is off), GPU usage within 0..100 %, at least one core service type, and every core service
+    running.
     """
     if record.health is Health.DEGRADED:
         return any(service.status == "running" for service in record.services)
     core = [service for service in record.services if service.type in CORE_TYPES]
     running = all(service.status == "running" for service in core)
-    return record.has_gpu and 0 <= record.gpu_percent <= 100 and bool(core) and running
+    equipped = record.has_gpu or not needs_gpu
+    return equipped and 0 <= record.gpu_percent <= 100 and bool(core) and running
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,7 +292,7 @@ def advance(
     For a heartbeat the record already holds what the heartbeat reported; `advance` judges it,
     counts it and stamps its time. A state that changes comes with the reason to report.
     """
-    counted = _counted(record, signal, now_ns)
+    counted = _counted(record, signal, now_ns, limits)
     trigger = _trigger(counted, signal, now_ns, limits)
     target = TRANSITIONS.get((counted.health, trigger)) if trigger else None
     if target is None or trigger is None:
@@ -297,7 +301,9 @@ def advance(
     return Advance(record=moved, reason=trigger.value)
 
 
-def _counted(record: NodeRecord, signal: Signal, now_ns: int) -> NodeRecord:
+def _counted(
+    record: NodeRecord, signal: Signal, now_ns: int, limits: HealthLimits
+) -> NodeRecord:
     if signal is Signal.REGISTER:
         return replace(
             record,
@@ -309,7 +315,7 @@ def _counted(record: NodeRecord, signal: Signal, now_ns: int) -> NodeRecord:
         )
     if signal is not Signal.HEARTBEAT:
         return record
-    healthy = is_healthy(record)
+    healthy = is_healthy(record, needs_gpu=limits.needs_gpu)
     return replace(
         record,
         last_heartbeat_ns=now_ns,

@@ -206,7 +206,7 @@ class ResultHandler:
         """Who claimed the job; but a session that has moved away from there answers itself."""
         if self._state.book.get(result.job_id) is not None:
             return ""
-        if self._runtime.links.has_client(result.session_id):
+        if result.session_id in self._state.moved_here:
             return ""
         owner = await self._store.claimed_by(op, result.job_id)
         if owner not in ("", self._runtime.instance_id) and owner not in self._state.gone_instances:

@@ -39,12 +39,6 @@ from simsched.units import MS
 if TYPE_CHECKING:
     from simsched.dispatch import JobDispatcher
 
-INBOX_MAX: Final = 200
-"""Events of one session that may wait; audio beyond it is refused (domain 2.7)."""
-
-INBOX_SLOW: Final = INBOX_MAX // 2
-"""From here on the client is asked to slow down, once until the half of it has been worked off."""
-
 RESUME_AFTER_MS: Final = 1_000
 """What the client is told to wait then: a hangover of 0.2 s and some creations of a job."""
 
@@ -106,6 +100,9 @@ class SessionActor:
         # The reference names every session's audio alike, whatever it is (domain 2.3 step 3).
         self._tells_formats_apart = policy.audio_clock == "exact"
         self._inbox = state.runtime.mailbox()
+        self._behind_max = state.settings.session_queue_max
+        # From here on the client is asked to slow down, once until half of it is worked off.
+        self._behind_slow = self._behind_max // 2
         self._told_to_slow_down = False
         self._first_audio_ms: int | None = None
         self._timer = state.runtime.timer(self._timer_fired)
@@ -129,20 +126,20 @@ class SessionActor:
         """
         behind = len(self._inbox)
         if self._policy.backpressure and isinstance(event, ChunkReceived):
-            if behind >= INBOX_MAX:
+            if behind >= self._behind_max:
                 return False
             self._mind_the_backlog(behind)
         self._inbox.put(event)
         return True
 
     def _mind_the_backlog(self, behind: int) -> None:
-        if behind >= INBOX_SLOW and not self._told_to_slow_down:
+        if behind >= self._behind_slow and not self._told_to_slow_down:
             self._told_to_slow_down = True
             self._runtime.links.to_client(
                 self._session.session_id,
                 Backpressure(action=BackpressureAction.SLOW_DOWN, resume_after_ms=RESUME_AFTER_MS),
             )
-        elif behind < INBOX_SLOW // 2:
+        elif behind < self._behind_slow // 2:
             self._told_to_slow_down = False
 
     async def run(self) -> None:

@@ -36,6 +36,9 @@ SCAN_NS: Final = SECOND
 ENDED_REMEMBERED: Final = 1_024
 """Ends of jobs that are said again to a store that comes back, the latest ones."""
 
+INBOX_MAX: Final = 200
+"""Events of one session that may wait; audio beyond it is refused (domain 2.7)."""
+
 DEDUP_WINDOW_NS: Final = 30 * SECOND
 """How long the reference remembers a result (domain 9.1)."""
 
@@ -56,6 +59,7 @@ class CoreSettings:
         remote_refresh_ns: how often the reference re-reads nodes of other instances; 0: at once.
         presence_ns: an instance that has given no sign for so long is taken for gone; it gives
             three in that time.
+        session_queue_max: events of one session that may wait; audio beyond it is refused.
         canary: the other policy that a share of the sessions runs; None: all run the same.
 
     """
@@ -71,6 +75,7 @@ class CoreSettings:
     room_scan_ns: int = MINUTE
     remote_refresh_ns: int = 2 * SECOND
     presence_ns: int = 15 * SECOND
+    session_queue_max: int = INBOX_MAX
     canary: Canary | None = None
 
 

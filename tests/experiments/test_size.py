@@ -21,7 +21,7 @@ def test_the_answer_keeps_the_bound_with_its_whole_interval_and_repeats_itself()
     assert one.best.p95 is not None
     assert one.best.p95.high < 500
     assert one.command in str(one)
-    assert "size(10, 500, policy='safe'" in one.command.replace("'\"'\"'", "'")
+    assert one.command.endswith("--speakers 10 --p95 500 --replications 6")
 
 
 def test_a_search_as_the_command_line_asks_is_repeated_by_the_command_line() -> None:

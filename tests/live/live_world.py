@@ -123,10 +123,14 @@ class World:
 
 @asynccontextmanager
 async def world(
-    settings: Settings | None = None, *, resume_s: float = 10.0
+    settings: Settings | None = None, *, resume_s: float | None = None
 ) -> AsyncIterator[World]:
     sink = CountingSink()
-    async with Instance(settings or settings_with(), sinks=[sink], resume_s=resume_s) as instance:
+    settings = settings or settings_with()
+    if resume_s is not None:
+        server_part = msgspec.structs.replace(settings.server, resume_s=resume_s)
+        settings = msgspec.structs.replace(settings, server=server_part)
+    async with Instance(settings, sinks=[sink]) as instance:
         server = Server(instance)
         await server.start()
         try:
