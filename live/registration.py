@@ -2,8 +2,8 @@
 From what a node says of itself when it registers to what the registry keeps of it.
 
 Pure. Refused are a capability schema other than 2.0 and, unless CPUs will do, a node without a GPU
-(domain 8.2); a node that names no schema is let in, because clients and nodes older than the schema exist. What a node
-leaves out is taken from what else it says:
+(domain 8.2); a node that names no schema is let in, because clients and nodes older than the schema
+exist. What a node leaves out is taken from what else it says:
 
 - services from the types that it declares;
 - pairs of languages from its models, else from what it recognises and speaks.

@@ -304,7 +304,7 @@ class HealthSettings(Section, frozen=True, kw_only=True):
     node_scan_s: Annotated[Seconds, Meta(description="how often silent nodes are looked for")] = 5.0
     require_gpu: Annotated[
         bool,
-        Meta(description="refuse nodes that name no GPU, as the reference does; false: CPU will do"),
+        Meta(description="whether nodes that name no GPU are refused, as in the reference"),
     ] = True
 
 

@@ -22,8 +22,13 @@ INTERRUPTED: Final = 130
 """128 + SIGINT, as shells have it."""
 
 
-_LIVE: Final = ("config", "drain", "load", "node", "serve", "talk", "why")
-"""Commands that `simsched.live.commands` holds."""
+_ELSEWHERE: Final = {
+    **dict.fromkeys(
+        ("config", "drain", "load", "node", "serve", "talk", "why"), "simsched.live.commands"
+    ),
+    "hunt": "simsched.experiments.hunting.command",
+}
+"""Commands that other rooms hold, and where."""
 
 
 class _Commands(click.Group):
@@ -49,12 +54,12 @@ class _Door(_Commands):
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *_LIVE])
+        return sorted([*super().list_commands(ctx), *_ELSEWHERE])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _LIVE:
+        if cmd_name not in _ELSEWHERE:
             return super().get_command(ctx, cmd_name)
-        command: click.Command = getattr(import_module("simsched.live.commands"), cmd_name)
+        command: click.Command = getattr(import_module(_ELSEWHERE[cmd_name]), cmd_name)
         return command
 
     def main(  # type: ignore[override]  # click has two overloads for one switch

@@ -301,9 +301,7 @@ def advance(
     return Advance(record=moved, reason=trigger.value)
 
 
-def _counted(
-    record: NodeRecord, signal: Signal, now_ns: int, limits: HealthLimits
-) -> NodeRecord:
+def _counted(record: NodeRecord, signal: Signal, now_ns: int, limits: HealthLimits) -> NodeRecord:
     if signal is Signal.REGISTER:
         return replace(
             record,

@@ -206,4 +206,5 @@ def _rules(policy: Policy, settings: CoreSettings) -> SelectionRules:
         heed_unavailable=policy.heed_unavailable,
         sample_size=pools.random_sample_size,
         affinity=pools.enable_session_affinity,
+        needs_gpu=settings.health.needs_gpu,
     )

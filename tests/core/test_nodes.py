@@ -110,6 +110,15 @@ def test_the_health_check_wants_gpu_and_running_core_services(broken: dict[str, 
     assert not is_healthy(replace(NODE, **broken))  # type: ignore[arg-type]
 
 
+def test_where_cpus_will_do_a_node_without_a_gpu_gets_ready() -> None:
+    """The demand for a GPU can be lifted; every other part of the check stays."""
+    limits = HealthLimits(needs_gpu=False)
+    plain = replace(NODE, has_gpu=False)
+    assert advance(plain, Signal.HEARTBEAT, SECOND, limits).record.health is Health.READY
+    assert advance(plain, Signal.HEARTBEAT, SECOND).record.health is Health.REGISTERING
+    assert not is_healthy(replace(plain, services=SICK.services), needs_gpu=False)
+
+
 def test_marks_resolve_to_types_and_run_out() -> None:
     """A mark knows which type it blocks; the next mark drops those that have run out."""
     once = marked_unavailable(NODE, "whisper", "1", now_ns=0, until_ns=60)

@@ -235,6 +235,16 @@ def test_each_reason_is_named(change: dict[str, Any], reason: str) -> None:
     assert told.examples == ((reason, ("n0",)),)
 
 
+def test_a_node_without_a_gpu_is_chosen_where_cpus_will_do() -> None:
+    """The filter is asked only under rules that demand a GPU."""
+    snapshot = ClusterSnapshot.of([msgspec.structs.replace(GOOD, has_gpu=False)])
+    for indexed in (True, False):
+        for needed in (True, False):
+            rules = SelectionRules(needs_gpu=needed, indexed=indexed)
+            chosen = select(snapshot, REQUEST, rules, draw_of(0)).node_id
+            assert chosen == (None if needed else "n0")
+
+
 def test_a_node_that_had_the_utterance_is_taken_again_only_if_it_says_so() -> None:
     """The same node is no retry, unless it declares that it takes retries."""
     ask = replace(REQUEST, tried=("n0",))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
 from simsched import wire
-from simsched.live.instance import Instance
+from simsched.live.inbox import Inbox
+from simsched.live.instance import Instance, InstanceFailed
 from simsched.live.server import Server
 from simsched.live.settings import (
     AuthSettings,
@@ -22,7 +25,7 @@ from simsched.live.settings import (
     StoreSettings,
 )
 from simsched.messages import AudioChunk
-from tests.conformance.redis_server import redis_server
+from tests.conformance.redis_server import NO_SERVER, redis_server, server_path
 from tests.live.live_world import (
     INIT,
     REGISTER,
@@ -338,6 +341,25 @@ def test_a_refused_node_hears_why_and_may_mend_it() -> None:
     run(main())
 
 
+def test_a_node_without_a_gpu_works_where_cpus_will_do() -> None:
+    """With health.require_gpu off it registers, gets ready, is chosen, and its answer arrives."""
+
+    async def main() -> None:
+        settings = settings_with(health=HealthSettings(require_gpu=False))
+        plain = {"cpu_cores": 1, "memory_gb": 1, "gpus": None}
+        async with (
+            world(settings) as w,
+            w.node("cpu-1", hardware=plain) as node,
+            w.client() as client,
+        ):
+            await client.utterance(0)
+            await node.answer(await node.hear_type("job_assign"))
+            result = await client.hear_type("translation_result")
+            assert result["text_translated"] == "HELLO"
+
+    run(main())
+
+
 def test_a_living_node_keeps_its_name_and_a_dead_one_loses_it() -> None:
     """The same id again is a conflict while the first one answers pings, else a takeover."""
 
@@ -617,6 +639,52 @@ def test_two_instances_share_a_store_and_their_nodes() -> None:
 
     with redis_server() as path:
         run(main(f"unix://{path}"))
+
+
+@pytest.mark.parametrize(("part", "name"), [("_stay", "presence"), ("_read", "reader")])
+def test_an_inbox_that_fails_ends_its_instance(
+    monkeypatch: pytest.MonkeyPatch, part: str, name: str
+) -> None:
+    """Whoever runs it is told at once: it would be deaf, or gone for the others."""
+
+    async def broken(_self: Inbox) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr(Inbox, part, broken)
+
+    async def main(url: str) -> None:
+        settings = settings_with(store=StoreSettings(redis_url=url, inbox_block_ms=100))
+        async with Instance(settings) as instance:
+            with pytest.raises(InstanceFailed, match=f"inbox {name} failed"):
+                await instance.wait_failed()
+
+    with redis_server() as path:
+        run(main(f"unix://{path}"))
+
+
+@pytest.mark.skipif(server_path() is None, reason=NO_SERVER)
+def test_the_store_of_our_own_dies_and_the_server_goes_on() -> None:
+    """It is started again and told of the nodes: a later utterance is answered, no restart."""
+
+    async def main() -> None:
+        async with world() as w, w.node("n") as node, w.client() as client:
+            told = await w.instance.connection.call("INFO", "server")
+            assert isinstance(told, bytes)
+            (pid,) = (
+                int(line.removeprefix(b"process_id:"))
+                for line in told.splitlines()
+                if line.startswith(b"process_id:")
+            )
+            losses = w.instance.connection.losses
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda: w.instance.connection.losses > losses)
+            await until(lambda: w.instance.connection.is_up)
+            await client.utterance(0)
+            await node.answer(await node.hear_type("job_assign"))
+            assert (await client.hear_type("translation_result"))["text_asr"] == "hello"
+            assert not w.instance.failure
+
+    run(main())
 
 
 def test_hostile_content_that_is_passed_on_harms_nobody() -> None:

@@ -20,6 +20,7 @@ from simsched.live import config_commands
 from simsched.live.settings import (
     AuthSettings,
     CanarySettings,
+    HealthSettings,
     LimitsSettings,
     ServerSettings,
     Settings,
@@ -78,6 +79,18 @@ def test_flags_come_before_the_environment_before_the_file_before_defaults(tmp_p
     assert loaded.sources["server.ping_s"] == str(path)
     assert loaded.sources["server.host"] == DEFAULT
     assert load(None, {}) == Settings()
+
+
+def test_what_concerns_the_core_reaches_it() -> None:
+    """The bound of a session's queue and the demand for a GPU are the operator's."""
+    given = Settings(
+        limits=LimitsSettings(session_queue_max=7), health=HealthSettings(require_gpu=False)
+    )
+    core = given.core_settings(shared=False)
+    assert (core.session_queue_max, core.health.needs_gpu) == (7, False)
+    plain = Settings().core_settings(shared=False)
+    assert plain.session_queue_max == CoreSettings().session_queue_max
+    assert plain.health == CoreSettings().health
 
 
 @pytest.mark.parametrize("key", KEYS)

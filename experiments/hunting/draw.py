@@ -1,0 +1,155 @@
+"""
+From a seed and a number to a case: which faults are on, where and when, and who speaks.
+
+Swarm style: each schedule first draws which kinds of faults may happen at all and how often calls
+and messages are late, then everything else; so some schedules are calm but for one kind, and that
+is where kinds meet that would drown in the crowd. Draws hang on (seed, number) alone: every policy
+meets the same schedules, however many processes look at them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
+
+from simsched.cases import Case, System, Turn
+from simsched.chance import below, key_of, mix
+from simsched.faults import KINDS, MOMENTS, Fault
+from simsched.models.tape import GROUPS
+from simsched.policy import FIELDS
+from simsched.presets import PRESETS, parse_policy
+
+T = TypeVar("T")
+
+TIMES: Final = {"job_timeout_ms": 3_000, "pending_ms": 2_000, "lease_ms": 4_000}
+"""Short times, so that a schedule settles in half a minute; what the user sets himself stays."""
+
+SIZES: Final = {
+    "small": {
+        "instances": 2, "nodes": 3, "clients": 4, "turns": 20, "faults": 5, "span_ms": 3_000,
+    },
+    "large": {
+        "instances": 4, "nodes": 9, "clients": 12, "turns": 80, "faults": 12, "span_ms": 6_000,
+    },
+}  # fmt: skip
+"""What there is in a schedule: at least so many faults, and up to half as many more."""
+
+LARGE_EVERY: Final = 10
+"""Of the schedules of both sizes, one in so many is large."""
+
+RATES: Final = (0.0, 0.02, 0.1, 0.3)
+LENGTHS_MS: Final = (100, 500, 1_500, 4_000, 9_000)
+DELAYS_MS: Final = (20, 200, 1_000, 4_000)
+SLOWER_MS: Final = (2, 10, 50)
+
+STEPS: Final = (
+    "redis.claim", "redis.complete", "redis.renew", "redis.release", "redis.node_gone",
+    "redis.heartbeat", "redis.get_owner", "redis.set_owner", "redis.xadd_inbox", "redis.presence",
+    "redis.get_binding", "redis.set_binding", "redis.set_nx_lock", "redis.lua_reserve",
+    "redis.fsm", "redis.dec_running", "jobs.read", "jobs.write", "result_queue.add",
+    "dedup.lookup",
+)  # fmt: skip
+"""Where an instance may be hit in the middle of its work."""
+
+
+def hunted_policy(text: str) -> str:
+    """
+    The policy as the hunt plays it: with short times wherever the text does not say otherwise.
+
+    Raises:
+        ConfigError: it is no policy.
+
+    """
+    policy = parse_policy(text)
+    usual = PRESETS[text.partition(",")[0].strip()]
+    named = [name for name in TIMES if name in FIELDS and f"{name}=" not in text]
+    plain = [name for name in named if getattr(policy, name) == getattr(usual, name)]
+    return ",".join([text, *(f"{name}={TIMES[name]}" for name in plain)])
+
+
+class _Draws:
+    """Numbers in the order of asking, from one key."""
+
+    def __init__(self, seed: int, number: int) -> None:
+        self._key = key_of("schedule", seed, number)
+        self._asked = 0
+
+    def below(self, bound: int) -> int:
+        self._asked += 1
+        return below(mix(self._key, self._asked), bound)
+
+    def one_of(self, choices: Sequence[T]) -> T:
+        return choices[self.below(len(choices))]
+
+    def happens(self, one_in: int) -> bool:
+        return self.below(one_in) == 0
+
+
+def draw_case(policy: str, seed: int, number: int, size: str) -> tuple[Case, dict[str, float]]:
+    """
+    Schedule `number`, and the rates of its tape's groups.
+
+    Args:
+        policy: as it is played, see `hunted_policy`.
+        seed: of the whole hunt.
+        number: of the schedule.
+        size: `small`, `large` or `both`.
+
+    """
+    draws = _Draws(seed, number)
+    large = size == "large" or (size == "both" and number % LARGE_EVERY == LARGE_EVERY - 1)
+    sizes = SIZES["large" if large else "small"]
+    streams = draws.happens(4)
+    turns = _turns(draws, sizes, streams=streams)
+    on = [kind for kind in KINDS if draws.happens(2)] or ["node_crash"]
+    count = sizes["faults"] + draws.below(sizes["faults"] // 2 + 1)
+    faults = tuple(_fault(draws, draws.one_of(on), sizes) for _ in range(count))
+    rates = {group: draws.one_of(RATES) for group in GROUPS if group != "tie"}
+    system = System(
+        instances=sizes["instances"], nodes=sizes["nodes"],
+        mode="audio_chunk" if streams else "utterance", resumes=not draws.happens(4),
+        acknowledges=draws.happens(2),
+    )  # fmt: skip
+    case = Case(policy=policy, seed=number + 1, system=system, turns=turns, faults=faults)
+    return case, rates
+
+
+def _turns(draws: _Draws, sizes: dict[str, int], *, streams: bool) -> tuple[Turn, ...]:
+    turns = [
+        Turn(
+            client=draws.below(sizes["clients"]),
+            at_ms=draws.below(sizes["span_ms"]),
+            repeat_after_ms=draws.below(200) if draws.happens(4) and not streams else -1,
+        )
+        for _ in range(sizes["turns"])
+    ]
+    return tuple(sorted(turns, key=lambda turn: turn.at_ms))
+
+
+def _fault(draws: _Draws, kind: str, sizes: dict[str, int]) -> Fault:
+    known = KINDS[kind]
+    slow = kind == "redis_slow"
+    values: dict[str, Any] = {
+        "for_ms": draws.one_of(LENGTHS_MS),
+        "delay_ms": draws.one_of(SLOWER_MS if slow else DELAYS_MS),
+        "lost": 1 + draws.below(6),
+        "count": 1 + draws.below(3),
+        "factor": float(draws.one_of((2, 8))),
+        "by_ms": (draws.below(21) - 10) * 1_000,
+    }
+    taken = {name: value for name, value in values.items() if name in known.takes}
+    target = _target(draws, draws.one_of(known.targets), sizes)
+    if known.at_step and draws.happens(2):
+        where = {"step": draws.one_of(STEPS), "nth": 1 + draws.below(12)}
+        moment = draws.one_of(tuple(MOMENTS))
+        return Fault(kind=kind, target=target, moment=moment, **where, **taken)  # type: ignore[arg-type]
+    return Fault(kind=kind, target=target, at_ms=draws.below(sizes["span_ms"] + 500), **taken)
+
+
+def _target(draws: _Draws, kind: str, sizes: dict[str, int]) -> str:
+    first, slash, second = kind.partition("/")
+    counts = {"instance": ("i", "instances"), "node": ("n", "nodes"), "client": ("c", "clients")}
+    if first not in counts:
+        return first
+    prefix, size = counts[first]
+    return f"{prefix}-{draws.below(sizes[size])}{slash}{second}"

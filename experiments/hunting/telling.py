@@ -1,0 +1,99 @@
+"""What a hunt says to people: progress, the table of findings, a case as a story."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from msgspec import structs
+
+from simsched.cases import Case
+from simsched.experiments.hunting.causes import Cause
+from simsched.experiments.hunting.search import Tally
+from simsched.models.hunted import play
+from simsched.models.story import Line
+
+QUIET: Final = ("redis.heartbeat", "redis.presence", "registers")
+"""Lines that say nothing about a case."""
+
+STORY_MAX: Final = 60
+"""Longer stories leave out their middle."""
+
+
+def progress(tally: Tally, schedules: int, seconds: float) -> str:
+    """How far it is, in one line."""
+    rate = tally.schedules / max(seconds, 1e-9)
+    pairs = len(tally.hits)
+    return (
+        f"{tally.schedules}/{schedules} schedules, {rate:.0f}/s, {sum(tally.hits.values())} faults "
+        f"in {pairs} pairs of fault and step, {len(tally.found)} findings"
+    )
+
+
+def findings(tally: Tally) -> list[str]:
+    """One line per cause, the most frequent first."""
+    rows = sorted(tally.found.items(), key=lambda row: (-row[1].count, row[0]))
+    return [
+        f"{found.count:6d}  {cause.invariant:12s}  {cause.words}  (first: schedule {found.number})"
+        for cause, found in rows
+    ]
+
+
+def story(case: Case) -> list[str]:
+    """The run of a case, line by line: when, who, what, with which result."""
+    lines: list[Line] = []
+    played = play(case, tell=lines.append)
+    told = [_line(line) for line in lines if not any(word in line.what for word in QUIET)]
+    if len(told) > STORY_MAX:
+        half = STORY_MAX // 2
+        told = [*told[:half], f"{'':>10}  ... {len(told) - 2 * half} lines ...", *told[-half:]]
+    broken = [f"{'broken':>10}  {v.invariant}: {v.text}" for v in played.violations[:5]]
+    return [*told, *broken]
+
+
+def _line(line: Line) -> str:
+    return f"{line.at_ns / 1e6:10.1f}  {line.who:7s} {line.what:52s} {line.result}".rstrip()
+
+
+def parting(case: Case, cause: Cause, fails: Sequence[bool] = ()) -> list[str]:
+    """Where the case parts from the nearest run that passes: without its last event."""
+    for name, passing in _without_one(case):
+        played = play(passing)
+        if not any(v.invariant == cause.invariant for v in played.violations):
+            return [f"without {name} it passes; they part here:", *_first_difference(case, passing)]
+    return ["every run with one event less breaks something too"]
+
+
+def _without_one(case: Case) -> list[tuple[str, Case]]:
+    less = []
+    for number, fault in enumerate(case.faults):
+        faults = case.faults[:number] + case.faults[number + 1 :]
+        less.append((f"{fault.kind} of {fault.target}", structs.replace(case, faults=faults)))
+    for label in sorted(case.tape):
+        tape = {name: value for name, value in case.tape.items() if name != label}
+        less.append((f"the departure '{label}'", structs.replace(case, tape=tape)))
+    for number, turn in enumerate(case.turns):
+        if turn.repeat_after_ms >= 0:
+            turns = list(case.turns)
+            turns[number] = structs.replace(turn, repeat_after_ms=-1)
+            name = f"the repeat of c-{turn.client} at {turn.at_ms} ms"
+            less.append((name, structs.replace(case, turns=tuple(turns))))
+    return less
+
+
+def _first_difference(case: Case, passing: Case) -> list[str]:
+    ours: list[Line] = []
+    theirs: list[Line] = []
+    play(case, tell=ours.append)
+    play(passing, tell=theirs.append)
+    for one, other in zip(ours, theirs, strict=False):
+        if one != other:
+            return [f"  fails:  {_line(one)}", f"  passes: {_line(other)}"]
+    return ["  one is the beginning of the other"]
+
+
+def replay_command(file: Path) -> str:
+    """What shows the same failure every time."""
+    return shlex.join(["simsched", "hunt", "replay", str(file)])
