@@ -237,4 +237,5 @@ def _value(value: object) -> str:
 
 
 def _quoted(text: str) -> str:
-    return msgspec.json.encode(text).decode()
+    # JSON's strings are TOML's, but for DEL, which TOML wants escaped.
+    return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")

@@ -26,7 +26,7 @@ PLAYS_MAX: Final = 1_500
 class Player(Protocol):
     """Plays a case with its own tape."""
 
-    def __call__(self, case: Case) -> Played: ...
+    def __call__(self, case: Case, /) -> Played: ...
 
 
 class Shrinker:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from simsched.cases import Case, System, Turn, case_of, case_text, read_case
@@ -51,6 +51,7 @@ CASES = st.builds(
 )  # fmt: skip
 
 
+@example(Case(policy="safe", about="\x7f"))
 @given(CASES)
 def test_what_is_written_reads_back_as_it_was(case: Case) -> None:
     """The file says all there is, whatever is in it."""
