@@ -262,6 +262,8 @@ class Recovery:
                 return claim.verdict
 
     async def _line_up_again(self, job: Job) -> None:
+        if job.ended or self._state.book.get(job.job_id) is not job:
+            return  # it ended, or another instance took it, while the store was asked
         if self._state.pending.full:
             await self._dispatcher.refuse(job, "QUEUE_FULL")
             return
