@@ -23,7 +23,7 @@ from simsched.models.runtime import SimRuntime
 from simsched.models.tape import Tape
 from simsched.models.tasks import Kernel
 from simsched.steps import CATALOGUE, Kind, Step
-from simsched.telemetry import Disturbed
+from simsched.telemetry import Disturbed, StoreLost
 from simsched.units import MS, US
 
 AFTERMATH_NS: Final = 3_000 * MS
@@ -272,10 +272,17 @@ class Faults:
         return self._down(fault, lambda: None)
 
     def redis_restart(self, fault: Fault, _number: int) -> bool:
-        return self._down(fault, self._world.redis.forget)
+        return self._down(fault, self._lose(self._world.redis.forget))
 
     def redis_failover(self, fault: Fault, _number: int) -> bool:
-        return self._down(fault, lambda: self._world.redis.lose(fault.lost))
+        return self._down(fault, self._lose(lambda: self._world.redis.lose(fault.lost)))
+
+    def _lose(self, lost: Callable[[], None]) -> Callable[[], None]:
+        def meanwhile() -> None:
+            lost()
+            self._world.emit(StoreLost(at_ns=self._kernel.now, instance=""))
+
+        return meanwhile
 
     def _down(self, fault: Fault, meanwhile: Callable[[], None]) -> bool:
         redis = self._world.redis

@@ -51,7 +51,7 @@ class FaultyNetwork(Network):
     def client_at(self, instance: int, session_id: str) -> Any:
         """The client of a session, if its socket is at that instance."""
         client: Any = self.clients.get(session_id)
-        if client is None or client.home != instance or client.session_id != session_id:
+        if client is None or client.joined != instance or client.session_id != session_id:
             return None
         return client
 

@@ -45,7 +45,7 @@ from simsched.presets import parse_policy
 from simsched.scheduler import Scheduler
 from simsched.state import CoreSettings
 from simsched.steps import Step
-from simsched.telemetry import ClientGone, Delivered, Event, InstanceDown, Operation
+from simsched.telemetry import Event, InstanceDown, Operation
 from simsched.units import MS, SECOND
 
 START_NS: Final = 500 * MS
@@ -109,15 +109,12 @@ class _Journal:
     def __init__(self, checker: Checker, story: Story | None) -> None:
         self.checker = checker
         self._story = story
-        self.on_delivered: Callable[[Delivered], None] = lambda _event: None
         self._encode = msgspec.json.Encoder().encode
         self._hash = sha256()
         self.events = 0
 
     def event(self, event: Event) -> None:
         self.events += 1
-        if type(event) is Delivered:
-            self.on_delivered(event)
         self._hash.update(self._encode(event))
         self.checker.observe(event)
         if self._story is not None:
@@ -187,6 +184,7 @@ class HuntedWorld:
         self._probes: list[Probe] = []
         self._incarnations = [0] * system.instances
         self._down: dict[int, None] = {}
+        self._leases_until_ns = 0
         self.schedulers: list[Scheduler] = []
         for number in range(system.instances):
             self._probes.append(self.faults.probe(number))
@@ -195,7 +193,6 @@ class HuntedWorld:
         self.network.schedulers = self.schedulers
         self.sockets = [self._node(number) for number in range(system.nodes)]
         self.clients = self._make_clients(case.turns)
-        self.journal.on_delivered = self._delivered
 
     # Who is there
 
@@ -280,18 +277,15 @@ class HuntedWorld:
         return [
             ScriptedClient(
                 number, [turn for turn in turns if turn.client == number], self.case.system,
-                self.network, self, self._left,
+                self.network, self,
             )
             for number in numbers
         ]  # fmt: skip
 
-    def _left(self, session_id: str) -> None:
-        self.emit(ClientGone(at_ns=self.kernel.now, instance="", session=session_id))
-
-    def _delivered(self, event: Delivered) -> None:
-        client: Any = self.network.clients.get(event.session)
-        if client is not None and client.session_id == event.session:
-            client.answered(event.utterance)
+    @property
+    def disturbed_until_ns(self) -> int:
+        """When the last fault that has come so far is over."""
+        return self.faults.last_ns
 
     # What faults do to instances
 
@@ -314,6 +308,7 @@ class HuntedWorld:
         """The process is gone: its tasks are parked for ever, its sockets close."""
         self._group(number).abandon()
         self._down[number] = None
+        self._leases_until_ns = self.kernel.now + self.policy.lease_ms * MS
         name = self.runtime_of(number).instance_id
         self.emit(InstanceDown(at_ns=self.kernel.now, instance=name))
         for socket in self.sockets:
@@ -370,6 +365,8 @@ class HuntedWorld:
             if not self._busy():
                 break
         await self.kernel.sleep(2 * SECOND)
+        # Nobody but time frees the slots of an instance that is dead.
+        await self.kernel.sleep(max(0, self._leases_until_ns - self.kernel.now))
 
     def _faults_over(self) -> bool:
         return self.kernel.now >= self.faults.last_ns and all(

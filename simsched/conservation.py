@@ -13,8 +13,9 @@ recognised and memory stays flat.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Container
 
-from simsched.findings import CONSERVATION, CheckSettings, Findings, Tail
+from simsched.findings import CONSERVATION, REMEMBERED_MAX, CheckSettings, Findings, Tail
 from simsched.ledger_entries import (
     ABANDONED,
     ACCOUNTS,
@@ -42,7 +43,9 @@ from simsched.telemetry import (
     JobRefused,
     JobRepeated,
     JobYielded,
+    SessionResumed,
     SlotTaken,
+    StoreLost,
     UtteranceCut,
 )
 
@@ -50,9 +53,13 @@ from simsched.telemetry import (
 class JobLedger:
     """The account of jobs and answers; one method per kind of event."""
 
-    def __init__(self, settings: CheckSettings, findings: Findings) -> None:
+    def __init__(
+        self, settings: CheckSettings, findings: Findings, clients: Container[str] = ()
+    ) -> None:
         self._settings = settings
         self._findings = findings
+        self._clients = clients
+        self._homes: dict[str, str] = {}
         self._checked = findings.checked
         self._bound_ns = settings.answer_bound_ns
         self._account = dict.fromkeys(ACCOUNTS, 0)
@@ -104,25 +111,37 @@ class JobLedger:
         """An answer is owed from now on."""
         self._pass(event.at_ns)
         utterance = self._utterance(event.session, event.utterance, event.at_ns)
-        asked_again = utterance.instance not in ("", event.instance)
+        if utterance.is_stale:
+            utterance.is_stale = False
+            self._owe_again(utterance, event.at_ns)
         utterance.instance = event.instance
-        if asked_again and utterance.settled:
-            self._owe_again(utterance)
 
-    def _owe_again(self, utterance: UtteranceEntry) -> None:
-        """
-        An utterance is asked for on another instance after it was settled here.
-
-        Who was told of an error may be answered anew; who lost its instance without an answer must.
-        """
-        lanes = list(utterance.lanes.values())
-        unanswered = not lanes or any(not lane.targets for lane in lanes)
-        for lane in lanes:
-            if lane.first == "error":
-                lane.targets, lane.first = (), ""
-        if unanswered:
+    def _owe_again(self, utterance: UtteranceEntry, at_ns: int) -> None:
+        """A client asks again, on its new connection: what was sent on the old one was lost."""
+        utterance.since_ns = at_ns
+        for lane in utterance.lanes.values():
+            lane.targets, lane.first = (), ""
+        if utterance.settled:
             utterance.settled = False
             self._answers_due.append(utterance)
+
+    def store_lost(self, _event: StoreLost) -> None:
+        """What it knew may be done once more; no answer may be given twice for that (I1)."""
+        for job in self._jobs.values():
+            job.forgotten = True
+
+    def session_resumed(self, event: SessionResumed) -> None:
+        """Its client is connected here now: who had it before answers into a dead socket."""
+        self._homes.pop(event.session, None)
+        self._homes[event.session] = event.instance
+        if len(self._homes) > REMEMBERED_MAX:
+            del self._homes[next(iter(self._homes))]
+        for utterance in self._utterances.values():
+            if utterance.key[0] == event.session:
+                utterance.is_stale = True
+                if not utterance.settled:
+                    utterance.settled = True
+                    self._settled.push(utterance.key)
 
     def instance_down(self, event: InstanceDown) -> None:
         """Its jobs end with it, and it owes nothing; what comes all the same must still be one."""
@@ -173,10 +192,11 @@ class JobLedger:
         job = self._jobs.get(event.job)
         if job is None:
             return
-        if job.state == ABANDONED:
+        if job.state not in (QUEUED, RUNNING):
             self._revive(job, event.instance, event.at_ns)
-        job.gave_up |= job.holders
-        job.gave_up.pop(event.instance, None)
+        job.left_by |= job.gave_up | job.holders
+        job.left_by.pop(event.instance, None)
+        job.gave_up = {}
         job.holders = {event.instance: None}
 
     def job_created(self, event: JobCreated) -> None:
@@ -200,6 +220,7 @@ class JobLedger:
             return
         job = JobEntry(event.job, lane, event.at_ns, event.attempt)
         job.holders[event.instance] = None
+        job.forgotten = known is not None and known.forgotten
         self._jobs[event.job] = job
         self._jobs_due.append(job)
         lane.jobs += 1
@@ -290,9 +311,12 @@ class JobLedger:
         job = self._jobs.get(event.job)
         if job is None:
             return
+        if job.left_by.pop(event.instance, "") is None:
+            return
         if event.status != "completed" and self._beside(job, event):
             return
-        if job.lane.alone and job.state not in (QUEUED, RUNNING, LOST, ABANDONED):
+        apart = job.lane.alone or job.forgotten
+        if apart and job.state not in (QUEUED, RUNNING, LOST, ABANDONED):
             return  # without the store, two instances cannot know of each other's end
         if job.state == "failed" and job.ended_by != event.instance:
             return  # one gave it up, another one has done it: what the client gets is I3's affair
@@ -347,6 +371,8 @@ class JobLedger:
 
     def delivered(self, event: Delivered) -> None:
         """A target got its answer."""
+        if event.session in self._clients or self._is_elsewhere(event):
+            return
         utterance = self._utterance(event.session, event.utterance, event.at_ns)
         language = event.language
         if not language:
@@ -372,6 +398,10 @@ class JobLedger:
         if not utterance.settled and all(one.targets for one in utterance.lanes.values()):
             utterance.settled = True
             self._settled.push(utterance.key)
+
+    def _is_elsewhere(self, event: Delivered) -> bool:
+        """Whether the client of a session has left the instance that answers."""
+        return self._homes.get(event.session, event.instance) != event.instance
 
     def _utterance(self, session: str, index: int, at_ns: int) -> UtteranceEntry:
         key = (session, index)
@@ -420,14 +450,16 @@ class JobLedger:
     def _miss(self, utterance: UtteranceEntry, now_ns: int) -> None:
         """Each lane without an answer is a breach; so is an utterance without any lane."""
         session, index = utterance.key
+        utterance.settled = True
+        self._settled.push(utterance.key)
+        if session in self._clients:
+            return
         silent = [name for name, lane in utterance.lanes.items() if not lane.targets]
         for language in silent if utterance.lanes else ["any language"]:
             self._checked["I3"] += 1
             self._findings.add(
                 "I3", now_ns, session, f"I3 missing: utterance {index} in {language} got no answer"
             )
-        utterance.settled = True
-        self._settled.push(utterance.key)
 
     def finish(self, now_ns: int, closed: frozenset[str]) -> None:
         """

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+from simsched.client_rules import ClientRules
 from simsched.conservation import JobLedger
 from simsched.findings import (
     CONSERVATION,
@@ -28,7 +29,9 @@ from simsched.findings import (
 )
 from simsched.telemetry import (
     AnsweredAlone,
+    ClientAsked,
     ClientGone,
+    ClientHeard,
     Delivered,
     Disturbed,
     Event,
@@ -51,9 +54,11 @@ from simsched.telemetry import (
     ResultSuppressed,
     SessionClosed,
     SessionOpened,
+    SessionResumed,
     SlotFreed,
     SlotsForgotten,
     SlotTaken,
+    StoreLost,
     UtteranceCut,
 )
 from simsched.utterance_rules import CutComparison, SessionRules, compare_cuts, same_cuts
@@ -281,7 +286,8 @@ class Checker:
 
     def __init__(self, settings: CheckSettings) -> None:
         self._findings = Findings()
-        self._jobs = jobs = JobLedger(settings, self._findings)
+        self._clients = clients = ClientRules(self._findings)
+        self._jobs = jobs = JobLedger(settings, self._findings, clients)
         self._sessions = sessions = SessionRules(settings, self._findings)
         self._nodes = nodes = NodeRules(settings, self._findings, jobs)
         self._rules: dict[type[Event], tuple[Callable[[Any], None], ...]] = {
@@ -311,7 +317,11 @@ class Checker:
             JobAdopted: (jobs.job_adopted,),
             JobYielded: (jobs.job_yielded,),
             AnsweredAlone: (jobs.answered_alone,),
-            ClientGone: (jobs.client_gone,),
+            SessionResumed: (jobs.session_resumed, sessions.session_resumed),
+            StoreLost: (jobs.store_lost,),
+            ClientAsked: (clients.asked,),
+            ClientHeard: (clients.heard,),
+            ClientGone: (jobs.client_gone, clients.gone),
         }
 
     @property
@@ -339,6 +349,7 @@ class Checker:
         """The run ends: judge what is left. Work that is still within its bound is censored."""
         self._jobs.finish(now_ns, self._sessions.closed())
         self._nodes.finish(now_ns)
+        self._clients.finish(now_ns)
 
     def conservation(self) -> dict[str, int]:
         """Jobs by what became of them; `created` is the sum of the others, `lost` must be 0."""
@@ -346,4 +357,5 @@ class Checker:
 
     def sizes(self) -> dict[str, int]:
         """How much is remembered, by kind: bounded by the work in progress and fixed tails."""
-        return self._jobs.sizes() | self._sessions.sizes() | self._nodes.sizes()
+        sizes = self._jobs.sizes() | self._sessions.sizes() | self._nodes.sizes()
+        return sizes | self._clients.sizes()

@@ -27,10 +27,12 @@ class JobEntry:
         "deadline_ns",
         "ended_by",
         "ended_ns",
+        "forgotten",
         "gave_up",
         "holders",
         "job_id",
         "lane",
+        "left_by",
         "queued_ns",
         "received",
         "refused",
@@ -46,6 +48,8 @@ class JobEntry:
         self.holders: dict[str, None] = {}
         # Who had it too when it ended: each may still give it up, once.
         self.gave_up: dict[str, None] = {}
+        # From whom another instance has taken it over: each may end its own part once, unnoticed.
+        self.left_by: dict[str, None] = {}
         self.since_ns = since_ns
         self.attempt = attempt
         self.state = RUNNING
@@ -54,6 +58,8 @@ class JobEntry:
         self.ended_by = ""
         self.ended_ns = 0
         self.refused = False
+        # The store may have forgotten it: it may be done once more, but not answered.
+        self.forgotten = False
         self.accepted = 0
         # Answers of the current attempt that came, and that were dropped.
         self.received = 0
@@ -88,12 +94,17 @@ class Lane:
 
 
 class UtteranceEntry:
-    """What is owed for one utterance since `since_ns`."""
+    """
+    What is owed for one utterance since `since_ns`.
 
-    __slots__ = ("instance", "key", "lanes", "settled", "since_ns")
+    `is_stale`: its client has connected anew since, and may ask for it again.
+    """
+
+    __slots__ = ("instance", "is_stale", "key", "lanes", "settled", "since_ns")
 
     def __init__(self, key: tuple[str, int], since_ns: int) -> None:
         self.instance = ""
+        self.is_stale = False
         self.key = key
         self.since_ns = since_ns
         self.lanes: dict[str, Lane] = {}

@@ -19,22 +19,16 @@ from typing import TYPE_CHECKING, Final
 from simsched import steps
 from simsched.chance import key_of
 from simsched.errors import StoreUnavailable
-from simsched.inbox import DispatchToNode, ForwardResult, SendToSession
-from simsched.jobs import job_name
+from simsched.inbox import DispatchToNode, ForwardResult
 from simsched.telemetry import Operation, OpKind
-from simsched.units import MS, SECOND
+from simsched.units import MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from simsched.delivery import Answer, Delivery
-    from simsched.dispatch import JobDispatcher
     from simsched.inbox import InboxEvent
     from simsched.recovery import Recovery
     from simsched.state import InstanceState
-
-PASS_ON_TRIES: Final = 30
-"""How often, once a second, it is asked where a client has gone before its answer is given up."""
 
 SIGNS: Final = 3
 """How many signs of life an instance gives within the time after which it counts as gone."""
@@ -47,13 +41,9 @@ class Presence:
         self,
         state: InstanceState,
         recovery: Recovery,
-        dispatcher: JobDispatcher,
-        delivery: Delivery,
         take: Callable[[InboxEvent], None],
     ) -> None:
         self._state = state
-        self._dispatcher = dispatcher
-        self._delivery = delivery
         self._recovery = recovery
         self._take = take
         self._runtime = state.runtime
@@ -72,8 +62,6 @@ class Presence:
         try:
             gone = await self._store.be_present(op, self._state.settings.presence_ns // MS)
             await self._look_after(op, gone)
-            for session_id in list(self._state.moved_here):
-                await self._drop_answered(op, session_id)
         except StoreUnavailable:
             self._runtime.telemetry.count("store_unavailable")
         self._runtime.end(op)
@@ -118,63 +106,14 @@ class Presence:
         """A client goes on here: the session is ours, and what waits for it elsewhere too."""
         op = self._runtime.begin(OpKind.CONTROL, self._entity, self._runtime.now())
         self._state.moved_here[session_id] = None
-        while session_id in self._state.moved_here:
-            try:
-                await self._store.own(op, "session", session_id)
-                await self._drop_answered(op, session_id)
-                for name in self._state.gone_instances:
-                    await self.read_inbox_of(op, name)
-                break
-            except StoreUnavailable:
-                self._runtime.telemetry.count("store_unavailable")
-                await self._runtime.sleep(SECOND)
-                if not self._runtime.links.has_client(session_id):
-                    break  # it has moved on meanwhile
+        try:
+            await self._store.own(op, "session", session_id)
+            for name in self._state.gone_instances:
+                await self.read_inbox_of(op, name)
+        except StoreUnavailable:
+            # The next claim or end of a job that meets the old owner says it again.
+            self._runtime.telemetry.count("store_unavailable")
         self._runtime.end(op)
-
-    async def _drop_answered(self, op: Operation, session_id: str) -> None:
-        """Its client was elsewhere for a while: what was answered there is over here, too."""
-        jobs = [job for job in self._state.book.jobs.values() if not job.ended]
-        for job in jobs:
-            if job.request.session_id == session_id and job.attempt:
-                _, _, done = await self._store.claim_of(op, job.job_id)
-                if done and not job.ended:
-                    self._dispatcher.yield_to_other(job, is_over=True)
-        session = self._state.sessions.get(session_id)
-        for utterance, language in list(session.held_places) if session is not None else ():
-            _, _, done = await self._store.claim_of(op, job_name(session_id, utterance, language))
-            if done and session is not None:
-                self._delivery.elsewhere(session, utterance, language, is_over=True)
-
-    def answer_elsewhere(self, answer: Answer, target: str) -> None:
-        """The client of an answer is not here: pass it on to where its session has moved."""
-        if target == answer.session_id:  # a member of a room is where it is
-            self._runtime.start(self._pass_on(answer), name=f"pass on to {target}")
-
-    async def _pass_on(self, answer: Answer) -> None:
-        """Once a second, until the client is found, here or elsewhere, or is away for long."""
-        op = self._runtime.begin(OpKind.CONTROL, self._entity, self._runtime.now())
-        for _ in range(PASS_ON_TRIES):
-            try:
-                if await self._passed_on(op, answer):
-                    break
-            except StoreUnavailable:
-                self._runtime.telemetry.count("store_unavailable")
-            await self._runtime.sleep(SECOND)
-            if self._delivery.reaches(answer, answer.session_id, gap=True):
-                break
-        self._runtime.end(op)
-
-    async def _passed_on(self, op: Operation, answer: Answer) -> bool:
-        owner = await self._store.owner_of(op, "session", answer.session_id, site=4)
-        if owner in ("", self._runtime.instance_id):
-            return False
-        event = SendToSession(
-            session_id=answer.session_id, message=answer.message, utterance=answer.utterance,
-            language=answer.language, job=answer.job_id, outcome=answer.outcome,
-            reason=answer.reason,
-        )  # fmt: skip
-        return await self._runtime.links.to_instance(steps.INBOX_APPEND, op, owner, event)
 
 
 def session_of(event: InboxEvent) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from simsched import births, steps
 from simsched.chance import key_of
+from simsched.claims import ELSEWHERE
 from simsched.delivery import Delivery
 from simsched.errors import StoreUnavailable
 from simsched.inbox import DispatchToNode
@@ -49,12 +50,15 @@ class Recovery:
         self._pumping = False
         self._asked: deque[tuple[str, int, bool]] = deque()
         self._retrying: dict[str, None] = {}
-        dispatcher.retry = self.retry_elsewhere
+        dispatcher.retry = dispatcher.claims.retry = self.retry_elsewhere
         self._order_watch: dict[str, None] = {}
 
     def _background(self) -> Operation:
         self._rounds += 1
         return self._runtime.begin(OpKind.BACKGROUND, self._entity, self._rounds)
+
+    def _wanted(self, job: Job) -> bool:
+        return self._state.wants(job.request)
 
     def _policy_of(self, job: Job) -> Policy:
         return self._state.policy_of(job.request.session_id)
@@ -146,8 +150,8 @@ class Recovery:
         if verdict == "CLAIMED":
             self._assigned(job)
             await self._dispatcher.dispatch(job)
-        elif verdict in ("BOUND", "OVER"):
-            self._dispatcher.yield_to_other(job, is_over=verdict == "OVER")
+        elif verdict in ELSEWHERE:
+            self._dispatcher.yield_to_other(job)
         return True
 
     def _assigned(self, job: Job) -> None:
@@ -200,7 +204,7 @@ class Recovery:
     async def _try_others(self, job: Job, reason: str) -> None:
         policy = self._policy_of(job)
         while not job.ended:
-            if job.failovers >= policy.failover_max:
+            if job.failovers >= policy.failover_max or not self._wanted(job):
                 await self._dispatcher.refuse(job, reason)
                 return
             job.failovers += 1
@@ -213,10 +217,10 @@ class Recovery:
                 reason = "NODE_UNAVAILABLE"
                 if self._policy.node_loss != "event":
                     await self._dispatcher.refuse(job, reason)
-            elif verdict in ("BOUND", "OVER"):
-                self._dispatcher.yield_to_other(job, is_over=verdict == "OVER")
+            elif verdict in ELSEWHERE:
+                self._dispatcher.yield_to_other(job)
                 return
-            elif verdict == "ENDED":
+            elif verdict in ("ENDED", "FOLLOWED"):
                 return
             elif policy.pending == "queue":
                 await self._line_up_again(job)

@@ -36,7 +36,7 @@ class ResultRules:
         job = self._jobs.get(event.job)
         if job is None:
             return
-        if job.accepted == event.attempt and not job.lane.alone:
+        if job.accepted == event.attempt and not (job.lane.alone or job.forgotten):
             self._findings.add(
                 "I12", event.at_ns, event.job,
                 f"the result of attempt {event.attempt} was accepted twice", event.instance,
@@ -53,6 +53,8 @@ class ResultRules:
         job = self._jobs.get(event.job)
         if job is None or event.reason not in ("duplicate", "terminal"):
             return
+        if job.forgotten:
+            return  # a store that forgot may have given the same number twice
         self._checked["I4"] += 1
         if event.attempt != job.attempt:
             return

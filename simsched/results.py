@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 RESULT_TRIES: Final = 30
 """How often, once a second, a store that is away is asked whose a result is."""
 
+EARLY_MAX: Final = 16
+"""Results that one session keeps of jobs that its client may be about to ask for."""
+
 NO_TEXT_REASONS = frozenset({"NO_TEXT_ASSIGNED", "ASR_EMPTY"})
 
 
@@ -110,11 +113,15 @@ class ResultHandler:
         self, op: Operation, result: JobResult, *, forwarded: bool
     ) -> tuple[Outcome, bool]:
         if not await self._is_new(op, result):
+            if self._policy.job_scheme == "claim" and not forwarded:
+                # A store that forgot us may have given the same number to another instance.
+                if await self._forward(op, result):
+                    return Outcome.FORWARDED, False
             self._suppress(result, None, "duplicate")
             return Outcome.NOTHING, False
         if not forwarded and await self._forward(op, result):
             return Outcome.FORWARDED, False
-        await self._adopt(op, result)
+        await self._catch_up(op, result)
         async with self._runtime.step(steps.JOBS_READ, op):
             job = self._state.book.get(result.job_id)
             why_not = self._refusal(job, result)
@@ -122,6 +129,8 @@ class ResultHandler:
             return Outcome.FORWARDED, False
         if why_not:
             self._suppress(result, job, why_not)
+            if job is None or not job.announced:
+                self._keep_early(result)
             if self._policy_of(result).stale_results == "drop":
                 return Outcome.REFUSED, False
             await self._answer(op, result, job)
@@ -132,6 +141,8 @@ class ResultHandler:
             return Outcome.FORWARDED, True
         if verdict != "ACCEPTED":
             self._suppress(result, job, "store_refused")
+            if job.attempt == result.attempt_id:
+                await self._refused(job)
             return Outcome.REFUSED, True
         why_not = self._refusal(job, result) or self._overtaken(result)
         if why_not:
@@ -146,7 +157,8 @@ class ResultHandler:
             pass
         if job.ended:
             return Outcome.REFUSED, True
-        await self._answer(op, result, job)
+        if self._state.wants(job.request):
+            await self._answer(op, result, job)
         no_text = result.extra is not None and result.extra.reason in NO_TEXT_REASONS
         hidden = no_text and not self._policy_of(result).no_text_terminal
         status = JobStatus.COMPLETED_NO_TEXT if hidden else JobStatus.COMPLETED
@@ -204,9 +216,10 @@ class ResultHandler:
 
     async def _owner_by_claim(self, op: Operation, result: JobResult) -> str:
         """Who claimed the job; but a session that has moved away from there answers itself."""
-        if self._state.book.get(result.job_id) is not None:
+        job = self._state.book.get(result.job_id)
+        if job is not None and job.attempt >= result.attempt_id:
             return ""
-        if result.session_id in self._state.moved_here:
+        if self._state.answers_here(result.session_id):
             return ""
         owner = await self._store.claimed_by(op, result.job_id)
         if owner not in ("", self._runtime.instance_id) and owner not in self._state.gone_instances:
@@ -247,29 +260,47 @@ class ResultHandler:
             )
         )  # fmt: skip
 
-    async def _adopt(self, op: Operation, result: JobResult) -> None:
-        """A job that another instance began, for a session that has moved here: go on with it."""
-        session = self._state.sessions.get(result.session_id)
-        if session is None or result.session_id not in self._state.moved_here:
-            return
-        language = result.job_id.rpartition(":")[2]
-        answered = (result.utterance_index, language, result.session_id) in session.answered
-        if answered or not self._is_behind(result):
+    async def _catch_up(self, op: Operation, result: JobResult) -> None:
+        """Another instance has tried a job of a session that is here now again: follow that."""
+        job = self._state.book.get(result.job_id)
+        if job is None or not self._is_behind(job, result):
             return
         node, attempt, done = await self._store.claim_of(op, result.job_id)
         known = bool(attempt)  # else the store has forgotten it, and the session is ours
         if done or (known and (node, attempt) != (result.node_id, result.attempt_id)):
             return
-        if self._is_behind(result):
-            ours = self._state.book.get(result.job_id)
-            if ours is not None:
-                self._dispatcher.yield_to_other(ours, is_over=False)
-            births.adopted(self._state, session, result)
+        if self._is_behind(job, result):
+            self._state.pending.remove(job.request.pair, job)
+            self._dispatcher.forget_node(job)
+            births.followed(self._state, job, result.node_id, result.attempt_id)
 
-    def _is_behind(self, result: JobResult) -> bool:
-        """Whether this instance has no such job, or has not come as far with it as another."""
-        ours = self._state.book.get(result.job_id)
-        return ours is None or (not ours.ended and ours.attempt < result.attempt_id)
+    def _is_behind(self, job: Job, result: JobResult) -> bool:
+        """Whether a job has not come as far here as elsewhere."""
+        here = self._state.answers_here(result.session_id)
+        alive = job.announced and not job.ended
+        return here and alive and job.attempt < result.attempt_id
+
+    def _keep_early(self, result: JobResult) -> None:
+        """The result of a job that the client, who has just moved here, may be about to ask for."""
+        session = self._state.sessions.get(result.session_id)
+        if session is None or not self._state.answers_here(result.session_id):
+            return
+        session.early[result.job_id] = result
+        if len(session.early) > EARLY_MAX:
+            del session.early[next(iter(session.early))]
+
+    def followed(self, job: Job) -> None:
+        """A job whose running attempt is another instance's: its result may be here already."""
+        session = self._state.sessions.get(job.request.session_id)
+        result = session.early.pop(job.job_id, None) if session is not None else None
+        if result is not None and (result.node_id, result.attempt_id) == (job.node_id, job.attempt):
+            self._runtime.start(self.handle(result, again=True), name="early result")
+
+    async def _refused(self, job: Job) -> None:
+        """The store knows better: what the client still waits for here is tried again here."""
+        here = self._state.answers_here(job.request.session_id)
+        if here and not job.ended and self._state.book.get(job.job_id) is job:
+            await self._recovery.retry_elsewhere(job, "STORE_REFUSED")
 
     # The job's end in the store
 
@@ -311,7 +342,7 @@ class ResultHandler:
             self._state.ended.append(ended)
         elif verdict == "MOVED":
             self._state.moved_here.pop(job.request.session_id, None)
-            self._dispatcher.yield_to_other(job, is_over=False)
+            self._dispatcher.yield_to_other(job)
         return verdict
 
     async def _report_end(self, op: Operation, job: Job, attempt: int, status: str) -> str:

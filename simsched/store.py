@@ -54,7 +54,12 @@ class Binding:
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """The answer to a claim: CLAIMED, BOUND or FULL; ENDED if the job no longer wants it."""
+    """
+    The answer to a claim.
+
+    CLAIMED, FULL, BOUND (another instance has it), OVER (and has done it), MOVED (its session is
+    another instance's), or ENDED if the job no longer wants it.
+    """
 
     verdict: str
     job_id: str = ""
@@ -222,7 +227,7 @@ class CellStore:
     async def claim(
         self,
         op: Operation,
-        request: str,
+        session: str,
         job: str,
         *,
         expected: int,
@@ -230,11 +235,13 @@ class CellStore:
         lease_ms: int,
         binding_ttl_ms: int,
         nodes: Sequence[str],
+        again: bool = False,
         site: int = 0,
     ) -> Claim:
         """Give the job's next attempt to the first node with a free slot; see `claim.lua`."""
         keys = [
-            self._binding(request),
+            self._binding(job),
+            self._owner("session", session),
             *(self._leases(node) for node in nodes),
             *(self._node(node) for node in nodes),
         ]
@@ -245,12 +252,15 @@ class CellStore:
             token,
             lease_ms,
             binding_ttl_ms,
+            int(again),
             *nodes,
         ]
         reply = _items(await self._store.script(steps.CLAIM, op, "claim", keys, args, site=site))
         verdict = _text(reply[0])
         if verdict == "FULL":
             return Claim(verdict, refusals=tuple(_text(reason) for reason in reply[1:]))
+        if verdict == "MOVED":
+            return Claim(verdict, owner=_text(reply[1]))
         job_id, node, attempt = _text(reply[1]), _text(reply[2]), _whole(reply[3])
         if verdict == "CLAIMED":
             return Claim(

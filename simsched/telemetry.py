@@ -300,6 +300,37 @@ class InstanceDown(Event, tag="instance_down"):
     """
 
 
+class SessionResumed(Event, tag="session_resumed"):
+    """
+    A client has come from another instance, with its session.
+
+    What was sent to it before may never have arrived; it asks again for what it lacks.
+    """
+
+    session: str
+
+
+class ClientAsked(Event, tag="client_asked"):
+    """A client's own word: it asks for an utterance; `connection` counts its sockets."""
+
+    session: str
+    utterance: int
+    connection: int
+
+
+class ClientHeard(Event, tag="client_heard"):
+    """A client's own word: the final answer to an utterance has arrived."""
+
+    session: str
+    utterance: int
+    connection: int
+    outcome: str
+
+
+class StoreLost(Event, tag="store_lost"):
+    """The world's truth: the store has forgotten everything, or the last that it was told."""
+
+
 class ClientGone(Event, tag="client_gone"):
     """The world's truth: a client has left a session for good, so nobody is owed its answers."""
 

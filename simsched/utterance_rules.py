@@ -20,6 +20,7 @@ from simsched.telemetry import (
     JobRefused,
     SessionClosed,
     SessionOpened,
+    SessionResumed,
     UtteranceCut,
 )
 
@@ -30,12 +31,13 @@ NUMBERED_BY_CLIENT: Final = "Utterance"
 class _Session:
     """One session: the index it must cut next (None: not known), and how far each target is."""
 
-    __slots__ = ("closed", "failed", "instance", "marks", "next_index")
+    __slots__ = ("closed", "failed", "instance", "marks", "next_index", "resumed")
 
     def __init__(self, next_index: int | None, instance: str = "") -> None:
         self.next_index = next_index
         self.instance = instance
         self.closed = False
+        self.resumed = False
         # A failure after which nothing was cut yet.
         self.failed = False
         self.marks: dict[str, int] = {}
@@ -74,6 +76,13 @@ class SessionRules:
             if session.instance == event.instance and not session.closed:
                 session.closed = True
                 self._closed.push(name)
+
+    def session_resumed(self, event: SessionResumed) -> None:
+        """Its client has come here, and hears nobody else any more."""
+        session = self._session(event.session)
+        session.instance = event.instance
+        session.resumed = True
+        session.marks.clear()
 
     def session_closed(self, event: SessionClosed) -> None:
         """Everything that came in was cut; if not, a failure before it is the likely cause."""
@@ -128,6 +137,8 @@ class SessionRules:
         mark: what is earlier may still come.
         """
         session = self._session(event.session)
+        if session.resumed and session.instance != event.instance:
+            return
         if event.outcome == "error":
             session.failed = session.failed or not event.job
             if event.gap:

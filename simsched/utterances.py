@@ -55,10 +55,16 @@ class WholeUtterances:
             )
         )  # fmt: skip
         targets = self._state.rooms.targets(session.session_id, message.tgt_lang)
+        self._delivery.asked(session, index)
         self._delivery.expect(session, index, tuple(targets))
         trace = message.trace_id or session.trace_id
         self._state.rooms.spoke(session.session_id, now)
+        if session.owning is not None:
+            await session.owning.join()  # a claim asks whose the session is
         for language, members in targets.items():
+            if self._delivery.has_answered(session, index, language, members):
+                self._runtime.telemetry.count("utterances_repeated")
+                continue
             request = JobRequest(
                 request_id=request_id(session.session_id, index, language, trace),
                 session_id=session.session_id,
@@ -82,14 +88,14 @@ class WholeUtterances:
         self._dispatcher.on_drained(session)
 
     async def _make_job(self, session: Session, request: JobRequest) -> None:
+        asked_on = session.results  # a new connection asks anew, in an order of its own
         try:
             job = await self._dispatcher.create_job(request)
         except CreationFailed as failure:
-            self._delivery.refuse(request, failure.code)
+            if self._state.wants(request):
+                self._delivery.refuse(request, failure.code)
             return
-        if self._state.book.get(job.job_id) is not job:
-            self._delivery.elsewhere(
-                session, request.utterance, request.target_language, is_over=job.is_over
-            )
+        if self._state.book.get(job.job_id) is not job and session.results is asked_on:
+            self._delivery.elsewhere(session, request.utterance, request.target_language)
         await self._dispatcher.dispatch(job)
         self._on_jobs([job])
