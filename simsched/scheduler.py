@@ -22,12 +22,9 @@ from simsched.messages import (
     ClientHeartbeat,
     Error,
     ErrorCode,
-    JobAck,
     JobAssign,
     JobCancel,
     JobResult,
-    JobStarted,
-    NodeAsrPartial,
     ServerHeartbeat,
     SessionClose,
     SessionCloseAck,
@@ -376,7 +373,7 @@ class Scheduler:
         if isinstance(event, DispatchToNode):
             self._pass_on(event)
         elif isinstance(event, ForwardResult):
-            self._take_forwarded(event.message)
+            self._take_forwarded(event)
         elif isinstance(event, SendToSession) and event.outcome:
             self._delivery.forwarded(event)
         elif isinstance(event, SendToSession):
@@ -398,9 +395,10 @@ class Scheduler:
             self._note_request(message)
         self.runtime.links.to_node(event.node_id, message)
 
-    def _take_forwarded(self, message: JobResult | JobAck | JobStarted | NodeAsrPartial) -> None:
+    def _take_forwarded(self, event: ForwardResult) -> None:
+        message = event.message
         if isinstance(message, JobResult):
-            result = self._results.handle(message, forwarded=True)
+            result = self._results.handle(message, hops=event.hops)
             self.runtime.start(result, name="forwarded result")
         else:
             self.nodes.word_on_job(message, forwarded=True)
