@@ -43,8 +43,8 @@ Action = Callable[[int], Reply]
 class FaultyRedis(RedisServer):
     """The one server; who breaks it sets its attributes."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        super().__init__(kernel)
+    def __init__(self, kernel: Kernel, keys: LuaKeySpace | None = None) -> None:
+        super().__init__(kernel, keys)
         self.down_until_ns = 0
         self.slow_until_ns = 0
         self.slower_ns = 0
@@ -70,7 +70,7 @@ class FaultyRedis(RedisServer):
 
     def forget(self) -> None:
         """It restarts and has kept nothing."""
-        self.keys = LuaKeySpace()
+        self.keys.clear()
         self._done.clear()
 
     def lose(self, writes: int) -> None:

@@ -81,12 +81,11 @@ class Customer:
 class TimedLock:
     """A first-come-first-served mutex and read-write lock in modelled time."""
 
-    __slots__ = ("_env", "_free_ns", "_kernel", "_queue", "_written_ns", "name")
+    __slots__ = ("_free_ns", "_kernel", "_queue", "_written_ns", "name")
 
     def __init__(self, kernel: Kernel, name: str) -> None:
         self.name = name
         self._kernel = kernel
-        self._env = kernel.env
         self._queue: deque[Customer] = deque()
         self._free_ns = 0  # when all that stand in the queue will have left
         self._written_ns = 0  # when the last exclusive one among them will have left
@@ -101,7 +100,7 @@ class TimedLock:
 
     def enter(self, customer: Customer) -> Trap:
         """Queue up; to be awaited at once. Afterwards `leave` is due, unless the task is None."""
-        now: int = self._env._now  # type: ignore[assignment]
+        now = self._kernel.now
         queue = self._queue
         hold = customer.hold_ns
         customer.arrived_ns = start = now

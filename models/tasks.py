@@ -56,6 +56,8 @@ class Kernel:
 
     def __init__(self, *, ties: Ties = "fifo", seed: int = 0) -> None:
         self.env = simpy.Environment(0)
+        self.now = 0
+        """Nanoseconds since the start of the run."""
         serials: Iterator[int] = count()
         if ties == "shuffle":
             serials = (mix(seed, number) for number in count())
@@ -68,11 +70,6 @@ class Kernel:
         self.forget: Final = self._live.__delitem__
         self._stale = 0
         self._failure: BaseException | None = None
-
-    @property
-    def now(self) -> int:
-        """Nanoseconds since the start of the run."""
-        return self.env._now  # type: ignore[return-value]
 
     def current(self) -> SimTask[Any]:
         """The task that runs at this moment."""
@@ -87,7 +84,9 @@ class Kernel:
     def call_at(self, at_ns: int, callback: Callable[[], None], group: Group | None = None) -> Call:
         """Call `callback` at `at_ns` (now, if that has passed)."""
         call = Call(self, group or self.root, callback)
-        self.push(call, max(at_ns, self.now))
+        call.serial = serial = self.next_serial()
+        now = self.now
+        heappush(self.queue, (at_ns if at_ns > now else now, NORMAL, serial, call))
         return call
 
     def start(
@@ -97,7 +96,7 @@ class Kernel:
         number = self.next_serial()
         task = SimTask(self, group or self.root, coro, name, number)
         self._live[number] = task
-        heappush(self.queue, (self.env._now, NORMAL, number, task))  # type: ignore[misc]
+        heappush(self.queue, (self.now, NORMAL, number, task))
         return task
 
     async def sleep(self, delay_ns: int) -> None:
@@ -105,8 +104,8 @@ class Kernel:
         task = self.running
         task.owner = None  # type: ignore[union-attr]  # only a running task can await this
         task.serial = serial = self.next_serial()  # type: ignore[union-attr]
-        at_ns = self.env._now + delay_ns if delay_ns > 0 else self.env._now
-        heappush(self.queue, (at_ns, NORMAL, serial, task))  # type: ignore[misc]
+        at_ns = self.now + delay_ns if delay_ns > 0 else self.now
+        heappush(self.queue, (at_ns, NORMAL, serial, task))  # type: ignore[arg-type]
         await SUSPEND
 
     async def wait(self, event: simpy.Event) -> Any:
@@ -178,10 +177,10 @@ class Kernel:
             except IndexError:
                 raise Deadlock(self._who_waits()) from None
             if event.callbacks is not None:
-                env._now = at_ns
+                env._now = self.now = at_ns
                 _process(event)
             elif event.serial == serial:
-                env._now = at_ns
+                env._now = self.now = at_ns
                 held = event.group.held
                 if held is None:
                     event.fire()
@@ -191,10 +190,10 @@ class Kernel:
     def _deliver(self, at_ns: int, serial: int, event: Any) -> None:
         """What the loop does with one entry."""
         if event.callbacks is not None:
-            self.env._now = at_ns
+            self.env._now = self.now = at_ns
             _process(event)
         elif event.serial == serial:
-            self.env._now = at_ns
+            self.env._now = self.now = at_ns
             if event.group.held is None:
                 event.fire()
             else:
@@ -208,7 +207,7 @@ class Kernel:
             self._deliver(at_ns, serial, event)
         if self._failure is not None:
             raise self._failure
-        env._now = max(env._now, until_ns)
+        env._now = self.now = max(self.now, until_ns)
 
     def close(self) -> None:
         """End the tasks that are left over, abandoned ones last; nothing runs afterwards."""
