@@ -105,7 +105,7 @@ class Kernel:
         task.owner = None  # type: ignore[union-attr]  # only a running task can await this
         task.serial = serial = self.next_serial()  # type: ignore[union-attr]
         at_ns = self.now + delay_ns if delay_ns > 0 else self.now
-        heappush(self.queue, (at_ns, NORMAL, serial, task))  # type: ignore[arg-type]
+        heappush(self.queue, (at_ns, NORMAL, serial, task))
         await SUSPEND
 
     async def wait(self, event: simpy.Event) -> Any:
