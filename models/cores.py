@@ -90,6 +90,8 @@ class Cores:
         work.start_ns = start
         work.end_ns = end = start + hold
         heapreplace(self._free, end)
+        if self._kernel.skip_to(end):
+            return DONE
         queue.append(work)
         work.task = task = self._kernel.running
         task.arm(end)  # type: ignore[union-attr]

@@ -146,22 +146,29 @@ class _Call(Wake):
         """For the message about a deadlock."""
         return f"a Redis call, {self._step.name}"
 
-    def set_out(self, arrives_ns: int, limit_ns: int, caller: Group) -> None:
+    def set_out(self, arrives_ns: int, limit_ns: int, caller: Group) -> bool:
         """
-        Arrive at `arrives_ns`; give up at `limit_ns`.
+        Arrive at `arrives_ns` and answer, or give up at `limit_ns`; True if all that is over.
 
         The limit belongs to the caller and sleeps with it. It stands in the queue only where the
         answer does not come before it; its place among what is due at the same instant is that of
         a limit set now.
         """
         kernel = self._store.kernel
-        kernel.push(self, arrives_ns)
         self._limit: Call | None = None
         self._limit_ns = limit_ns
         self._limit_serial = kernel.next_serial()
         self._caller = caller
+        if arrives_ns < limit_ns and kernel.skip_to(arrives_ns):
+            back_ns = self._execute()
+            if back_ns < limit_ns and kernel.skip_to(back_ns):
+                return True
+            self._wait_until(back_ns)
+            return False
+        kernel.push(self, arrives_ns)
         if arrives_ns >= limit_ns:
             self._set_limit()
+        return False
 
     def _set_limit(self) -> None:
         kernel = self._store.kernel
@@ -174,7 +181,8 @@ class _Call(Wake):
         self._leave()
 
     def _give_up(self) -> None:
-        self._answer(StoreUnavailable("no answer in time"), self._store.kernel.now)
+        self.error = StoreUnavailable("no answer in time")
+        self._go_on(self._store.kernel.now)
 
     def _leave(self) -> SimTask[Any] | None:
         task, self.task = self.task, None
@@ -182,18 +190,21 @@ class _Call(Wake):
             self._limit.cancel()
         return task
 
-    def _answer(self, error: StoreUnavailable | None, at_ns: int) -> None:
-        self.error = error
+    def _go_on(self, at_ns: int) -> None:
         task = self._leave()
         if task is not None:
             task.arm(at_ns)
 
     def fire(self) -> None:
+        self._wait_until(self._execute())
+
+    def _execute(self) -> int:
+        """What the server does with it; when the answer is there."""
         store = self._store
-        server, now = store.server, store.kernel.now
+        server = store.server
         if server.is_down:
-            self._answer(StoreUnavailable("connection refused"), now + REFUSED_NS)
-            return
+            self.error = StoreUnavailable("connection refused")
+            return store.kernel.now + REFUSED_NS
         writes = self._step not in READS
         try:
             self.reply, self.start_ns, self.end_ns = server.call(
@@ -201,17 +212,19 @@ class _Call(Wake):
             )
         finally:
             store.probe.executed(self._step)
-        back_ns = max(self.end_ns + self._back_ns, store.probe.cut_until_ns)
-        if back_ns < self._limit_ns:
-            self._answer(None, back_ns)
+        return max(self.end_ns + self._back_ns, store.probe.cut_until_ns)
+
+    def _wait_until(self, back_ns: int) -> None:
+        if back_ns < self._limit_ns or self.error is not None:
+            self._go_on(back_ns)
         elif self.task is not None:
             if self._limit is None:
                 self._set_limit()
-            store.kernel.call_at(back_ns, self._came_back)
+            self._store.kernel.call_at(back_ns, self._came_back)
 
     def _came_back(self) -> None:
-        """Its caller may have woken from a long pause by now, and not have given up yet."""
-        self._answer(None, self._store.kernel.now)
+        """Its caller may have slept past the limit, and not have given up yet."""
+        self._go_on(self._store.kernel.now)
 
 
 class FaultyStore(SimStore):
@@ -250,10 +263,10 @@ class FaultyStore(SimStore):
         task = kernel.current()
         call = _Call(self, step, task, action, server_ns, max(back_ns, US))
         arrives_ns = max(now + max(out_ns, US), probe.cut_until_ns)
-        call.set_out(arrives_ns, now + TIMEOUT_NS, self._group)
         probe.under_way(step, arrives_ns - now)
-        task.owner = call
-        await SUSPEND
+        if not call.set_out(arrives_ns, now + TIMEOUT_NS, self._group):
+            task.owner = call
+            await SUSPEND
         self._note(step, op, site, n, asked, min(call.start_ns, kernel.now), kernel.now)
         probe.after(step)
         if call.error is not None:

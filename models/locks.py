@@ -108,8 +108,10 @@ class TimedLock:
             free = self._written_ns if customer.shared else self._free_ns
             if free > now:
                 start = free
-        elif not hold and not customer.spanning:
-            customer.start_ns = customer.end_ns = now
+        elif not customer.spanning and (not hold or self._kernel.skip_to(now + hold)):
+            # Nobody can meet this customer here: it has left before anybody else runs.
+            customer.start_ns = now
+            customer.end_ns = now + hold
             return DONE
         else:
             self._free_ns = self._written_ns = now
@@ -124,9 +126,9 @@ class TimedLock:
         if not customer.shared:
             self._written_ns = end
         if start < OPEN_NS:
-            if not hold and start == now and customer.spanning:
-                return DONE
             kernel = self._kernel
+            if customer.spanning and start == now and (not hold or kernel.skip_to(now + hold)):
+                return DONE
             task.serial = serial = kernel.next_serial()  # type: ignore[union-attr]
             heappush(kernel.queue, (start + hold, NORMAL, serial, task))
         task.owner = customer  # type: ignore[union-attr]

@@ -39,6 +39,10 @@ T = TypeVar("T")
 Ties = Literal["fifo", "shuffle"]
 """How simultaneous events are ordered; `shuffle` brings hidden reliance on the order to light."""
 
+FOREVER_NS: Final = 1 << 62
+NEVER_NS: Final = -1
+"""How far a run goes that ends with its main task, and how far the clock goes outside of a run."""
+
 STALE_MIN: Final = 4096
 """Below this many stale entries the heap is not worth cleaning."""
 
@@ -68,6 +72,7 @@ class Kernel:
         self.root: Final = Group(self, "root")
         self._live: dict[int, SimTask[Any]] = {}
         self.forget: Final = self._live.__delitem__
+        self._until_ns = NEVER_NS
         self._stale = 0
         self._failure: BaseException | None = None
 
@@ -99,12 +104,29 @@ class Kernel:
         heappush(self.queue, (self.now, NORMAL, number, task))
         return task
 
+    def skip_to(self, at_ns: int) -> bool:
+        """
+        Move the clock, if nothing at all is due until then and at that instant.
+
+        For a task that would wait until `at_ns`: it would be the next to run, so it may as well
+        go on. False: it has to wait like everybody.
+        """
+        queue = self.queue
+        if (queue and queue[0][0] <= at_ns) or at_ns > self._until_ns:
+            return False
+        if self.running.group.held is not None:  # type: ignore[union-attr]  # a task asks this
+            return False
+        self.env._now = self.now = at_ns
+        return True
+
     async def sleep(self, delay_ns: int) -> None:
         """Wait; a delay of 0 or less lets others go first."""
+        at_ns = self.now + delay_ns if delay_ns > 0 else self.now
+        if self.skip_to(at_ns):
+            return
         task = self.running
         task.owner = None  # type: ignore[union-attr]  # only a running task can await this
         task.serial = serial = self.next_serial()  # type: ignore[union-attr]
-        at_ns = self.now + delay_ns if delay_ns > 0 else self.now
         heappush(self.queue, (at_ns, NORMAL, serial, task))
         await SUSPEND
 
@@ -171,6 +193,7 @@ class Kernel:
     def _loop(self, main: SimTask[Any]) -> None:
         # `_deliver`, inlined: this loop is the price of every event of a run.
         env, queue = self.env, self.queue
+        self._until_ns = FOREVER_NS
         while not main.ended and self._failure is None:
             try:
                 at_ns, _, serial, event = heappop(queue)
@@ -202,15 +225,18 @@ class Kernel:
     def run_until(self, until_ns: int) -> None:
         """Run everything that is due up to and including `until_ns`; leaves the clock there."""
         env, queue = self.env, self.queue
+        self._until_ns = until_ns
         while queue and queue[0][0] <= until_ns and self._failure is None:
             at_ns, _, serial, event = heappop(queue)
             self._deliver(at_ns, serial, event)
+        self._until_ns = NEVER_NS
         if self._failure is not None:
             raise self._failure
         env._now = self.now = max(self.now, until_ns)
 
     def close(self) -> None:
         """End the tasks that are left over, abandoned ones last; nothing runs afterwards."""
+        self._until_ns = NEVER_NS
         for abandoned in (False, True):
             # The youngest first: a scope's tasks are younger than the one that waits for them.
             for task in reversed(list(self._live.values())):
