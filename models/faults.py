@@ -22,8 +22,9 @@ from simsched.models.faulty_redis import FaultyRedis, StoreProbe
 from simsched.models.runtime import SimRuntime
 from simsched.models.tape import Tape
 from simsched.models.tasks import Kernel
+from simsched.ports import StepGuard
 from simsched.steps import CATALOGUE, Kind, Step
-from simsched.telemetry import Disturbed, StoreLost
+from simsched.telemetry import Disturbed, Operation, StoreLost
 from simsched.units import MS, US
 
 AFTERMATH_NS: Final = 3_000 * MS
@@ -71,22 +72,27 @@ class Probe(StoreProbe):
     def attach(self, runtime: SimRuntime) -> None:
         """Let every step of the instance that takes a lock or a core pass here."""
         enter, leave = runtime.step, runtime.record
-        watched = bool(self._waiting)
+        entered = {step for step, moment in self._waiting if moment in ("before", "held")}
+        left = {step for step, moment in self._waiting if moment == "after"}
+        left_by_index = {step.index: step.name for step in CATALOGUE if step.name in left}
 
-        def step(step: Step, *args: Any, **words: Any) -> Any:
-            self.current = step.name
-            if watched and step.kind is not Kind.WAIT:
-                self._passes(step.name, "before", 0)
-                self._passes(step.name, "held", US)
-            return enter(step, *args, **words)
+        def step(
+            step: Step, op: Operation, *, site: int = 0, n: int = 0, key: str = ""
+        ) -> StepGuard:
+            self.current = name = step.name
+            if name in entered and step.kind is not Kind.WAIT:
+                self._passes(name, "before", 0)
+                self._passes(name, "held", US)
+            return enter(step, op, site=site, n=n, key=key)
 
         def record(*columns: Any) -> None:
             leave(*columns)
-            if watched:
-                self._passes(CATALOGUE[columns[5]].name, "after", 0)
+            if columns[5] in left_by_index:
+                self._passes(left_by_index[columns[5]], "after", 0)
 
         runtime.step = step  # type: ignore[method-assign]
-        runtime.record = record  # type: ignore[assignment]
+        if left_by_index:
+            runtime.record = record  # type: ignore[assignment]
 
     def _passes(self, step: str, moment: str, delay_ns: int) -> None:
         waiting = self._waiting.get((step, moment))
@@ -102,19 +108,23 @@ class Probe(StoreProbe):
     def before(self, step: Step) -> None:
         """A call sets out."""
         self.current = step.name
-        self._passes(step.name, "before", 0)
+        if self._waiting:
+            self._passes(step.name, "before", 0)
 
     def under_way(self, step: Step, delay_ns: int) -> None:
         """It will arrive at the server after `delay_ns`."""
-        self._passes(step.name, "held", delay_ns // 2)
+        if self._waiting:
+            self._passes(step.name, "held", delay_ns // 2)
 
     def executed(self, step: Step) -> None:
         """The server has executed it; the reply is under way."""
-        self._passes(step.name, "executed", 0)
+        if self._waiting:
+            self._passes(step.name, "executed", 0)
 
     def after(self, step: Step) -> None:
         """The caller has its answer."""
-        self._passes(step.name, "after", 0)
+        if self._waiting:
+            self._passes(step.name, "after", 0)
 
 
 def _hitting(hit: Callable[[str], None], step: str) -> Callable[[], None]:

@@ -11,12 +11,9 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any, Final
-
-import msgspec
 
 from simsched.cases import Case, Turn
 from simsched.chance import key_of
@@ -28,11 +25,13 @@ from simsched.models.faulty_links import FaultyNetwork
 from simsched.models.faulty_nodes import FaultyWorker, NodeSocket
 from simsched.models.faulty_redis import FaultyRedis, FaultyStore
 from simsched.models.hunted_clients import ScriptedClient
+from simsched.models.hunted_sinks import Journal, Steps, Voice
+from simsched.models.keyspace import LuaKeySpace
 from simsched.models.links import SimLinks
 from simsched.models.prices import CostModel
 from simsched.models.runtime import EPOCH_MS, SimRuntime
 from simsched.models.service import ServiceModel, Stage
-from simsched.models.story import Line, Story, line_of
+from simsched.models.story import Line, Story
 from simsched.models.tape import Tape
 from simsched.models.tasks import Kernel
 from simsched.models.wakes import Group
@@ -86,61 +85,6 @@ class Played:
     utterances: int
 
 
-class _Steps:
-    """Takes steps and operations and keeps none of them."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def add(self, *_columns: Any) -> None:
-        return
-
-    def begin(self) -> int:
-        self._count += 1
-        return self._count
-
-    def end(self, _op: Operation, _now_ns: int, _outcome: int) -> None:
-        return
-
-
-class _Journal:
-    """What all instances and nodes say: to the checker, the digest, and who listens."""
-
-    def __init__(self, checker: Checker, story: Story | None) -> None:
-        self.checker = checker
-        self._story = story
-        self._encode = msgspec.json.Encoder().encode
-        self._hash = sha256()
-        self.events = 0
-
-    def event(self, event: Event) -> None:
-        self.events += 1
-        self._hash.update(self._encode(event))
-        self.checker.observe(event)
-        if self._story is not None:
-            line = line_of(event)
-            if line is not None:
-                self._story(line)
-
-    def digest(self) -> str:
-        return self._hash.hexdigest()
-
-
-class _Voice:
-    """One instance's telemetry; the dead are silent."""
-
-    def __init__(self, journal: _Journal, group: Group) -> None:
-        self._journal = journal
-        self._group = group
-
-    def event(self, event: Event) -> None:
-        if not self._group.abandoned:
-            self._journal.event(event)
-
-    def count(self, _name: str, _amount: int = 1) -> None:
-        return
-
-
 class _ToldStore(FaultyStore):
     """A store whose calls are told."""
 
@@ -165,7 +109,9 @@ class _ToldStore(FaultyStore):
 class HuntedWorld:
     """One case in the making."""
 
-    def __init__(self, case: Case, tape: Tape, story: Story | None = None) -> None:
+    def __init__(
+        self, case: Case, tape: Tape, story: Story | None = None, keys: LuaKeySpace | None = None
+    ) -> None:
         self.case = case
         system = case.system
         self.policy = parse_policy(case.policy)
@@ -175,10 +121,10 @@ class HuntedWorld:
         self._run_key = key_of("case", case.seed)
         self._costs = _costs(system.costs)
         self._charges = self._costs.charges()
-        self._steps = _Steps()
+        self._steps = Steps()
         self.checker = Checker(_check_settings(self.policy, case))
-        self.journal = _Journal(self.checker, story)
-        self.redis = FaultyRedis(self.kernel)
+        self.journal = Journal(self.checker, story)
+        self.redis = FaultyRedis(self.kernel, keys)
         self.network = FaultyNetwork(self.kernel, self._costs, self.redis, tape)
         self.faults = Faults(case, self, tape, self._tell)
         self._probes: list[Probe] = []
@@ -202,7 +148,7 @@ class HuntedWorld:
         group, system = Group(self.kernel, name), self.case.system
         runtime = SimRuntime(
             self.kernel, name, charges=self._charges, steps=self._steps,  # type: ignore[arg-type]
-            operations=self._steps, telemetry=_Voice(self.journal, group),  # type: ignore[arg-type]
+            operations=self._steps, telemetry=Voice(self.journal, group),  # type: ignore[arg-type]
             run_key=self._run_key, cores=CORES, group=group, index=number,
         )  # fmt: skip
         self._probes[number].attach(runtime)
@@ -393,16 +339,12 @@ class HuntedWorld:
 
     def run(self) -> Played:
         """Play the case to its end."""
-        gc_was = gc.isenabled()
-        gc.disable()
         try:
             self.kernel.run(self._main())
         except Exception as error:
             self._failed(error)
         finally:
             self.kernel.close()
-            if gc_was:
-                gc.enable()
         ended = self.kernel.now
         self.checker.finish(ended)
         return Played(
@@ -414,7 +356,20 @@ class HuntedWorld:
 
 def play(case: Case, *, tape: Tape | None = None, tell: Story | None = None) -> Played:
     """Play a case; without a tape, with the case's own departures."""
-    return HuntedWorld(case, tape or Tape(case.tape), tell).run()
+    keys = _SPARE.pop() if _SPARE else LuaKeySpace()
+    keys.clear()
+    gc_was = gc.isenabled()
+    gc.disable()  # a world lives and goes as a whole: one look at its remains is enough
+    try:
+        return HuntedWorld(case, tape or Tape(case.tape), tell, keys).run()
+    finally:
+        _SPARE.append(keys)
+        if gc_was:
+            gc.enable()
+
+
+_SPARE: Final[list[LuaKeySpace]] = []
+"""Key spaces that no world uses at the moment: making one costs a tenth of a small run."""
 
 
 _COSTS: Final[dict[str, CostModel]] = {}

@@ -651,5 +651,10 @@ local function rows()
   return out
 end
 
+local function clear()
+  D, X, heap, queued = {}, {}, {}, {}
+  at(0)
+end
+
 return {commands = C, least = LEAST, at = at, clock = clock, sweep = sweep, rows = rows,
-  text = text, fail = fail}
+  text = text, fail = fail, clear = clear}

@@ -40,9 +40,9 @@ SWEEP_EVERY: Final = 256
 class RedisServer:
     """The one thread that executes everybody's commands, in the order of their arrival."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, keys: LuaKeySpace | None = None) -> None:
         self.kernel = kernel
-        self.keys = LuaKeySpace()
+        self.keys = keys if keys is not None else LuaKeySpace()
         self._free_ns = 0
         self._calls = 0
         self.busy_ns = 0

@@ -19,7 +19,7 @@ This file does not know the store, the links, or where charges come from.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
 from simsched.chance import below, key_of, mix
 from simsched.models.cores import Cores, Work
@@ -86,7 +86,7 @@ class SimChance:
 
 
 class _Salts(dict[int, int]):
-    """What tells the draws of one step apart by site; filled when first asked for."""
+    """What tells the draws of one step apart by site; filled when first asked for, for all."""
 
     def __init__(self, step: Step) -> None:
         super().__init__()
@@ -95,6 +95,9 @@ class _Salts(dict[int, int]):
     def __missing__(self, site: int) -> int:
         self[site] = salt = mix(self._key, site)
         return salt
+
+
+_SALTS: Final = [_Salts(step) for step in CATALOGUE]
 
 
 class _Plan:
@@ -114,7 +117,7 @@ class _Plan:
         self.charge = charge.ns
         self.fixed_ns = charge.fixed_ns
         self.is_drawn = charge.is_drawn
-        self.salts = _Salts(step)
+        self.salts = _SALTS[step.index]
         self.guard: Callable[[SimRuntime, _Plan], _Guard] = _NamedGuard
         self.idle: list[_Guard] = []
         self.lock: TimedLock | None = None
@@ -300,7 +303,6 @@ class SimRuntime:
         self.record = steps.add
         self._operations = operations
         self._run_key = run_key
-        self._env = kernel.env
         self._session_scoped = session_scoped
         self._locks: dict[str, TimedLock] = {}
         self._session_locks: dict[str, dict[str, TimedLock]] = {}
@@ -320,7 +322,7 @@ class SimRuntime:
 
     def now(self) -> int:
         """Nanoseconds since the start of the run."""
-        return self._env._now  # type: ignore[return-value]
+        return self.kernel.now
 
     def now_ms(self) -> int:
         """Simulated Unix milliseconds."""

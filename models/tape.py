@@ -51,7 +51,7 @@ class Tape:
 
     """
 
-    __slots__ = ("_counts", "_key", "_thresholds", "_values", "taken")
+    __slots__ = ("_chances", "_counts", "_key", "_values", "taken")
 
     def __init__(self, values: Mapping[str, int]) -> None:
         for label, value in values.items():
@@ -59,7 +59,7 @@ class Tape:
                 raise ConfigError("tape", label, f"a label begins with one of {', '.join(GROUPS)}")
         self._values: Mapping[str, int] | None = values
         self._key = 0
-        self._thresholds: dict[str, int] = {}
+        self._chances = dict.fromkeys((label.partition(" ")[0] for label in values), _SCALE)
         self._counts: dict[str, int] = {}
         self.taken: dict[str, int] = {}
 
@@ -69,17 +69,18 @@ class Tape:
         tape = cls({})
         tape._values = None
         tape._key = key_of("tape", seed)
-        tape._thresholds = {group: round(rate * _SCALE) for group, rate in rates.items()}
+        chances = {group: round(rate * _SCALE) for group, rate in rates.items()}
+        tape._chances = {group: chance for group, chance in chances.items() if chance}
         return tape
 
     def is_idle(self, group: str) -> bool:
         """Whether no draw of the group can depart, so that nobody need ask."""
-        if self._values is None:
-            return not self._thresholds.get(group)
-        return not any(label.startswith(f"{group} ") for label in self._values)
+        return group not in self._chances
 
     def next(self, what: str, bound: int) -> int:
         """The draw at the next occurrence of `what` (a label without its number)."""
+        if what.partition(" ")[0] not in self._chances:
+            return 0
         self._counts[what] = number = self._counts.get(what, 0) + 1
         return self.draw(f"{what} {number}", bound)
 
@@ -87,8 +88,8 @@ class Tape:
         """A whole number in [0, bound) for the label; 0 is no departure."""
         if self._values is None:
             bits = mix(self._key ^ key_of(label))
-            threshold = self._thresholds.get(label.partition(" ")[0], 0)
-            value = 0 if bits % _SCALE >= threshold else 1 + (bits >> 32) % (bound - 1)
+            chance = self._chances.get(label.partition(" ")[0], 0)
+            value = 0 if bits % _SCALE >= chance else 1 + (bits >> 32) % (bound - 1)
         else:
             value = min(self._values.get(label, 0), bound - 1)
         if value:

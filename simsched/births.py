@@ -77,9 +77,7 @@ def taken_over(state: InstanceState, job: Job, node_id: str, attempt: int) -> No
 def let_go(state: InstanceState, job: Job) -> None:
     """This instance has the job no more; another one may, or nobody."""
     state.emit(
-        JobYielded(
-            at_ns=state.runtime.now(), instance=state.runtime.instance_id, job=job.job_id
-        )
+        JobYielded(at_ns=state.runtime.now(), instance=state.runtime.instance_id, job=job.job_id)
     )
 
 

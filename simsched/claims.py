@@ -148,9 +148,7 @@ class ClaimedCreation:
             self._state.cluster.observe_full(full)
         return claim
 
-    async def _asked(
-        self, ctx: JobContext, job: Job, nodes: Sequence[str], site: int
-    ) -> Claim:
+    async def _asked(self, ctx: JobContext, job: Job, nodes: Sequence[str], site: int) -> Claim:
         claim = await self._store.claim(
             ctx.op,
             job.request.session_id,

@@ -91,7 +91,9 @@ class ClientRules:
         if event.utterance > client.mark:
             client.mark = event.utterance
         elif entry.asks == 1:
-            self._add("I6", event, f"the client heard utterance {event.utterance} after a later one")
+            self._add(
+                "I6", event, f"the client heard utterance {event.utterance} after a later one"
+            )
 
     def _add(self, name: str, event: ClientHeard, text: str) -> None:
         self._findings.add(name, event.at_ns, event.session, text, event.instance)
@@ -115,4 +117,3 @@ class ClientRules:
                         "I3", now_ns, session,
                         f"I3 missing: the client got no answer to utterance {utterance}",
                     )  # fmt: skip
-

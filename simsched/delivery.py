@@ -27,7 +27,6 @@ from simsched.messages import (
 from simsched.result_queue import Released, ResultQueue
 from simsched.state import InstanceState, Session
 from simsched.telemetry import AnsweredAlone, Delivered
-from simsched.units import MS
 
 SILENT: Final = "elsewhere"
 """The outcome of an utterance that another instance answers; nothing is sent for it."""

@@ -9,8 +9,9 @@ a handler of their own (`results`). Nothing here chooses nodes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from simsched import steps
 from simsched.chance import key_of

@@ -44,6 +44,13 @@ RESULT_TRIES: Final = 30
 EARLY_MAX: Final = 16
 """Results that one session keeps of jobs that its client may be about to ask for."""
 
+HOPS_MAX: Final = 4
+"""
+How often a result is forwarded at most: from its node's instance to the one that claimed its job,
+to where the session has moved, and moved on. Instances that have both forgotten a job that is over
+each take the other for its owner, and would hand it to and fro until the store forgets it too.
+"""
+
 NO_TEXT_REASONS = frozenset({"NO_TEXT_ASSIGNED", "ASR_EMPTY"})
 
 
@@ -69,11 +76,15 @@ class ResultHandler:
         self,
         result: JobResult,
         *,
-        forwarded: bool = False,
+        hops: int = 0,
         again: bool = False,
         tries: int = RESULT_TRIES,
     ) -> None:
-        """Process one result; its latency is the report's metric of proposal 4."""
+        """
+        Process one result; its latency is the report's metric of proposal 4.
+
+        `hops` says how often it was forwarded until it came here.
+        """
         session = self._state.sessions.get(result.session_id)
         entity = session.key if session else key_of("session", result.session_id)
         op = self._runtime.begin(
@@ -81,7 +92,7 @@ class ResultHandler:
             result.session_id,
         )  # fmt: skip
         op.phase = 2 if self._state.settings.shared else 1
-        if not forwarded and not again:
+        if not hops and not again:
             self._state.emit(
                 ResultReceived(
                     at_ns=self._runtime.now(), instance=self._runtime.instance_id,
@@ -91,41 +102,39 @@ class ResultHandler:
             )  # fmt: skip
             self._note_missing_model(result)
         try:
-            outcome, freed = await self._process(op, result, forwarded=forwarded)
+            outcome, freed = await self._process(op, result, hops)
         except StoreUnavailable:
             # Whose it is cannot be asked now.
             self._runtime.telemetry.count("store_unavailable")
             outcome, freed = Outcome.FAILED, False
             if self._policy.job_scheme == "claim" and tries:
                 self._runtime.start(
-                    self._later(result, forwarded=forwarded, tries=tries - 1), name="result again"
+                    self._later(result, hops=hops, tries=tries - 1), name="result again"
                 )
         self._runtime.end(op, outcome)
         if freed:
             await self._recovery.slot_freed(result.node_id)
 
-    async def _later(self, result: JobResult, *, forwarded: bool, tries: int) -> None:
+    async def _later(self, result: JobResult, *, hops: int, tries: int) -> None:
         """Ask again in a second whose a result is; its job's timeout stays the backstop."""
         await self._runtime.sleep(SECOND)
-        await self.handle(result, forwarded=forwarded, again=True, tries=tries)
+        await self.handle(result, hops=hops, again=True, tries=tries)
 
-    async def _process(
-        self, op: Operation, result: JobResult, *, forwarded: bool
-    ) -> tuple[Outcome, bool]:
+    async def _process(self, op: Operation, result: JobResult, hops: int) -> tuple[Outcome, bool]:
         if not await self._is_new(op, result):
-            if self._policy.job_scheme == "claim" and not forwarded:
-                # A store that forgot us may have given the same number to another instance.
-                if await self._forward(op, result):
-                    return Outcome.FORWARDED, False
+            # A store that forgot us may have given the same number to another instance.
+            fenced = self._policy.job_scheme == "claim" and not hops
+            if fenced and await self._forward(op, result, hops):
+                return Outcome.FORWARDED, False
             self._suppress(result, None, "duplicate")
             return Outcome.NOTHING, False
-        if not forwarded and await self._forward(op, result):
+        if not hops and await self._forward(op, result, hops):
             return Outcome.FORWARDED, False
         await self._catch_up(op, result)
         async with self._runtime.step(steps.JOBS_READ, op):
             job = self._state.book.get(result.job_id)
             why_not = self._refusal(job, result)
-        if why_not == "unknown_job" and forwarded and await self._forward(op, result):
+        if why_not == "unknown_job" and hops and await self._forward(op, result, hops):
             return Outcome.FORWARDED, False
         if why_not:
             self._suppress(result, job, why_not)
@@ -137,7 +146,7 @@ class ResultHandler:
             return Outcome.DONE, False
         assert job is not None
         verdict = await self._close_in_store(op, job, result)
-        if verdict == "MOVED" and await self._forward(op, result):
+        if verdict == "MOVED" and await self._forward(op, result, hops):
             return Outcome.FORWARDED, True
         if verdict != "ACCEPTED":
             self._suppress(result, job, "store_refused")
@@ -194,14 +203,14 @@ class ResultHandler:
     def _note_seen(self, result: JobResult) -> None:
         self._state.seen_results.setdefault(self._seen_key(result), self._runtime.now())
 
-    async def _forward(self, op: Operation, result: JobResult) -> bool:
+    async def _forward(self, op: Operation, result: JobResult, hops: int) -> bool:
         """Hand the result to the instance that owns its session, if that is another."""
-        if not self._state.settings.shared:
+        if not self._state.settings.shared or hops >= HOPS_MAX:
             return False
         owner = await self._owner(op, result)
         if owner in ("", self._runtime.instance_id):
             return False
-        event = ForwardResult(message=result)
+        event = ForwardResult(message=result, hops=hops + 1)
         return await self._runtime.links.to_instance(steps.INBOX_APPEND, op, owner, event)
 
     async def _owner(self, op: Operation, result: JobResult) -> str:

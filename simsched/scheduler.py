@@ -22,12 +22,9 @@ from simsched.messages import (
     ClientHeartbeat,
     Error,
     ErrorCode,
-    JobAck,
     JobAssign,
     JobCancel,
     JobResult,
-    JobStarted,
-    NodeAsrPartial,
     ServerHeartbeat,
     SessionClose,
     SessionCloseAck,
@@ -93,11 +90,7 @@ class Scheduler:
         self._remote_views: dict[str, NodeSeen] = {}
         self._sessions_opened = 0
         looks = settings.shared and policy.job_scheme == "claim"
-        self.presence = (
-            Presence(self.state, self.recovery, self.from_instance)
-            if looks
-            else None
-        )
+        self.presence = Presence(self.state, self.recovery, self.from_instance) if looks else None
         self.dispatcher.claims.on_followed = self._results.followed
         self._owns_sessions = settings.shared and policy.result_routing == "session_owner"
         self._receivers: dict[type, Callable[[Session, Any], None]] = {
@@ -177,9 +170,11 @@ class Scheduler:
             results=_queue_of(policy),
         )
         # Of an earlier stay here; each takes itself off again.
-        session.jobs_open = sum(
-            job.request.session_id == name for job in self.state.book.active()
-        ) if session_id else 0
+        session.jobs_open = (
+            sum(job.request.session_id == name for job in self.state.book.active())
+            if session_id
+            else 0
+        )
         session.features = asked_for(init.features)
         actor = SessionActor(self.state, session, self.dispatcher, self._delivery, self._jobs_made)
         session.actor = actor
@@ -399,7 +394,7 @@ class Scheduler:
         if isinstance(event, DispatchToNode):
             self._pass_on(event)
         elif isinstance(event, ForwardResult):
-            self._take_forwarded(event.message)
+            self._take_forwarded(event)
         elif isinstance(event, SendToSession):
             self.runtime.links.to_client(event.session_id, event.message)
         elif self._policy.job_scheme == "phases" and self._settings.remote_refresh_ns:
@@ -419,9 +414,10 @@ class Scheduler:
             self._note_request(message)
         self.runtime.links.to_node(event.node_id, message)
 
-    def _take_forwarded(self, message: JobResult | JobAck | JobStarted | NodeAsrPartial) -> None:
+    def _take_forwarded(self, event: ForwardResult) -> None:
+        message = event.message
         if isinstance(message, JobResult):
-            result = self._results.handle(message, forwarded=True)
+            result = self._results.handle(message, hops=event.hops)
             self.runtime.start(result, name="forwarded result")
         else:
             self.nodes.word_on_job(message, forwarded=True)

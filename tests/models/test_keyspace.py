@@ -56,6 +56,25 @@ def test_a_script_cannot_enumerate_in_table_order() -> None:
         space.script(NOW_US, "planted", ["k"], [])
 
 
+def test_a_cleared_space_is_a_new_one() -> None:
+    """Neither keys nor expiries nor the ids of a stream outlive it; later calls answer alike."""
+    used, new = ready_space(), LuaKeySpace()
+    claim(used, NOW_US, "j-1", 0, "t-1")
+    used.command(NOW_US + 5, "XADD", "inbox", "*", "payload", "x")
+    used.command(NOW_US + 5, "SET", "short", "1", "PX", 50)
+    used.clear()
+    assert used.dump() == {}
+    for space in (used, new):
+        for node in NODES:
+            space.script(NOW_US, "heartbeat_keep", [f"node:{node}"], [SLOTS, 0, "ready", TTL_MS])
+        space.command(NOW_US, "HSET", "short", "field", 1)
+        space.command(NOW_US, "XADD", "inbox", "*", "payload", "y")
+        claim(space, NOW_US + 60_000, "j-1", 0, "t-2")
+        space.sweep(NOW_US + 70_000)
+    assert used.dump() == new.dump()
+    assert used.command(NOW_US + 70_000, "PTTL", "short") == -1
+
+
 def test_times_keep_their_microseconds() -> None:
     """A time is stored and answered in full, though Lua's own text of it is rounded."""
     space = LuaKeySpace()
