@@ -18,6 +18,7 @@ from simsched.errors import StoreUnavailable
 from simsched.models.keyspace import LuaKeySpace
 from simsched.models.links import LATE_NS
 from simsched.models.redis import RedisServer, SimStore
+from simsched.models.runtime import EPOCH_MS
 from simsched.models.tape import Tape
 from simsched.models.tasks import Kernel
 from simsched.models.wakes import SUSPEND, Call, Group, SimTask, Wake
@@ -67,6 +68,14 @@ class FaultyRedis(RedisServer):
         if self.kernel.now < self.slow_until_ns:
             server_ns += self.slower_ns
         return self.execute(noted, server_ns)
+
+    def leases_of(self, node: str) -> tuple[str, ...]:
+        """Which attempts hold a slot of a node now: its leases that live."""
+        now_us = EPOCH_MS * 1_000 + self.kernel.now // US + self.clock_us
+        held: Any = self.keys.command(
+            now_us, "ZRANGEBYSCORE", f"{{cell}}:leases:{node}", now_us, "+inf"
+        )
+        return tuple(member.decode() for member in held or ())
 
     def forget(self) -> None:
         """It restarts and has kept nothing."""

@@ -11,41 +11,45 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any, Final
-
-import msgspec
 
 from simsched.cases import Case, Turn
 from simsched.chance import key_of
 from simsched.findings import CheckSettings, Violation
 from simsched.invariants import Checker
 from simsched.models.distributions import Constant
-from simsched.models.faults import Faults, Probe
+from simsched.models.faults import AFTERMATH_NS, Faults, Probe
 from simsched.models.faulty_links import FaultyNetwork
 from simsched.models.faulty_nodes import FaultyWorker, NodeSocket
 from simsched.models.faulty_redis import FaultyRedis, FaultyStore
 from simsched.models.hunted_clients import ScriptedClient
-from simsched.models.links import SimLinks
+from simsched.models.hunted_journal import HuntedJournal, NoSteps, Voice
+from simsched.models.links import LATE_NS, SimLinks
 from simsched.models.prices import CostModel
 from simsched.models.runtime import EPOCH_MS, SimRuntime
 from simsched.models.service import ServiceModel, Stage
-from simsched.models.story import Line, Story, line_of
+from simsched.models.story import Line, Story
 from simsched.models.tape import Tape
 from simsched.models.tasks import Kernel
+from simsched.models.told_store import ToldStore
 from simsched.models.wakes import Group
 from simsched.models.workers import WorkerSpec
 from simsched.nodes import HealthLimits
 from simsched.policy import Policy
 from simsched.pools import PoolConfig
-from simsched.ports import Reply
 from simsched.presets import parse_policy
 from simsched.scheduler import Scheduler
 from simsched.state import CoreSettings
-from simsched.steps import Step
-from simsched.telemetry import ClientGone, Delivered, Event, InstanceDown, Operation
+from simsched.telemetry import (
+    ClientGone,
+    Delivered,
+    Disturbed,
+    Event,
+    InstanceDown,
+    SlotsCounted,
+)
 from simsched.units import MS, SECOND
 
 START_NS: Final = 500 * MS
@@ -58,6 +62,9 @@ CORES: Final = 4
 
 FAILURE: Final = "failure"
 """Stands where an invariant's name does when a task of the core has failed."""
+
+LONG_LATE: Final = {"redis": 5, "node": 3, "client": 3, "inbox": 3, "announce": 1}
+"""From which departure on somebody may give up waiting, by the group of the tape."""
 
 PRESENCE_BEATS: Final = 3
 """An instance is taken for gone after so many heartbeats without a sign."""
@@ -86,85 +93,6 @@ class Played:
     utterances: int
 
 
-class _Steps:
-    """Takes steps and operations and keeps none of them."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def add(self, *_columns: Any) -> None:
-        return
-
-    def begin(self) -> int:
-        self._count += 1
-        return self._count
-
-    def end(self, _op: Operation, _now_ns: int, _outcome: int) -> None:
-        return
-
-
-class _Journal:
-    """What all instances and nodes say: to the checker, the digest, and who listens."""
-
-    def __init__(self, checker: Checker, story: Story | None) -> None:
-        self.checker = checker
-        self._story = story
-        self.on_delivered: Callable[[Delivered], None] = lambda _event: None
-        self._encode = msgspec.json.Encoder().encode
-        self._hash = sha256()
-        self.events = 0
-
-    def event(self, event: Event) -> None:
-        self.events += 1
-        if type(event) is Delivered:
-            self.on_delivered(event)
-        self._hash.update(self._encode(event))
-        self.checker.observe(event)
-        if self._story is not None:
-            line = line_of(event)
-            if line is not None:
-                self._story(line)
-
-    def digest(self) -> str:
-        return self._hash.hexdigest()
-
-
-class _Voice:
-    """One instance's telemetry; the dead are silent."""
-
-    def __init__(self, journal: _Journal, group: Group) -> None:
-        self._journal = journal
-        self._group = group
-
-    def event(self, event: Event) -> None:
-        if not self._group.abandoned:
-            self._journal.event(event)
-
-    def count(self, _name: str, _amount: int = 1) -> None:
-        return
-
-
-class _ToldStore(FaultyStore):
-    """A store whose calls are told."""
-
-    story: Story
-
-    async def _round_trip(
-        self, step: Step, op: Operation, site: int, n: int, action: Any, asked: int
-    ) -> Reply:
-        self._tell(f"asks Redis: {step.name}", "")
-        try:
-            reply = await super()._round_trip(step, op, site, n, action, asked)
-        except Exception as error:
-            self._tell(f"{step.name} failed", str(error))
-            raise
-        self._tell(f"{step.name} answered", _short(reply))
-        return reply
-
-    def _tell(self, what: str, result: str) -> None:
-        self.story(Line(self.kernel.now, self.who, what, result))
-
-
 class HuntedWorld:
     """One case in the making."""
 
@@ -174,13 +102,16 @@ class HuntedWorld:
         self.policy = parse_policy(case.policy)
         self.kernel = Kernel(ties="fifo")
         self._tape = tape
+        tape.on_departure = self._departs
+        if not tape.is_idle("tie"):
+            self.kernel.lets_others_go = lambda name: tape.next(f"tie {name}", 2) == 1
         self._story = story
         self._run_key = key_of("case", case.seed)
         self._costs = _costs(system.costs)
         self._charges = self._costs.charges()
-        self._steps = _Steps()
+        self._steps = NoSteps()
         self.checker = Checker(_check_settings(self.policy, case))
-        self.journal = _Journal(self.checker, story)
+        self.journal = HuntedJournal(self.checker, story)
         self.redis = FaultyRedis(self.kernel)
         self.network = FaultyNetwork(self.kernel, self._costs, self.redis, tape)
         self.faults = Faults(case, self, tape, self._tell)
@@ -205,7 +136,7 @@ class HuntedWorld:
         group, system = Group(self.kernel, name), self.case.system
         runtime = SimRuntime(
             self.kernel, name, charges=self._charges, steps=self._steps,  # type: ignore[arg-type]
-            operations=self._steps, telemetry=_Voice(self.journal, group),  # type: ignore[arg-type]
+            operations=self._steps, telemetry=Voice(self.journal, group),  # type: ignore[arg-type]
             run_key=self._run_key, cores=CORES, group=group, index=number,
         )  # fmt: skip
         self._probes[number].attach(runtime)
@@ -223,13 +154,13 @@ class HuntedWorld:
         return scheduler
 
     def _store(self, number: int, name: str, group: Group) -> FaultyStore:
-        kind = FaultyStore if self._story is None else _ToldStore
+        kind = FaultyStore if self._story is None else ToldStore
         store = kind(
             self.redis, self._costs, self._steps, instance=number, group=group,  # type: ignore[arg-type]
             connections=self.policy.connections, shared_with_reader=False,
         )  # fmt: skip
         store.equip(self.redis, self.network.probes[number], self._tape, name)
-        if isinstance(store, _ToldStore) and self._story is not None:
+        if isinstance(store, ToldStore) and self._story is not None:
             store.story = self._story
         if number < len(self.network.stores):
             self.network.stores[number] = store
@@ -355,11 +286,41 @@ class HuntedWorld:
         if self._story is not None:
             self._story(Line(self.kernel.now, who, what, result))
 
+    def _departs(self, label: str, value: int) -> None:
+        """What is so late that somebody may give up waiting for it is a fault like any other."""
+        group = label.partition(" ")[0]
+        if value >= LONG_LATE.get(group, value + 1):
+            until_ns = self.kernel.now + LATE_NS[-1] + AFTERMATH_NS
+            late = Disturbed(
+                at_ns=self.kernel.now, instance="", until_ns=until_ns, kind="late", target=group
+            )
+            self.emit(late)
+
+    async def _count_slots(self) -> None:
+        """Tell what the store holds, for as long as the run lasts."""
+        while True:
+            await self.kernel.sleep(LOOK_NS)
+            for socket in self.sockets:
+                held = self.redis.leases_of(socket.name)
+                if not self.redis.is_down and (held or socket.worker.held()):
+                    self.emit(
+                        SlotsCounted(
+                            at_ns=self.kernel.now, instance="", node=socket.name, held=held,
+                            slots=self.case.system.slots,
+                        )
+                    )  # fmt: skip
+
     # The run
 
     async def _main(self) -> None:
         await self.kernel.sleep(START_NS)
         self.faults.start(self.kernel.now)
+        if self.case.system.calm_ms:
+            calm_ns = self.kernel.now + self.case.system.calm_ms * MS
+            self.kernel.call_at(calm_ns, self._tape.rest)
+            self.kernel.call_at(calm_ns, self.faults.rest)
+        if self.policy.slots == "lease":
+            self.kernel.start(self._count_slots(), "count slots")
         for client in self.clients:
             self.kernel.start(client.run(self.kernel.now), client.name)
         while not all(client.done for client in self.clients) or not self._faults_over():
@@ -441,9 +402,5 @@ def _check_settings(policy: Policy, case: Case) -> CheckSettings:
         failover_max=policy.failover_max,
         gap_ns=policy.gap_ms * MS,
         nodes_alike=True,
+        told=True,
     )
-
-
-def _short(reply: object) -> str:
-    text = repr(reply).replace("b'", "'")
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -106,7 +106,7 @@ class ClaimedCreation:
         nodes = await self._placement.shortlist(
             ctx, site=site, excluded=self._excluded(job), hint=hint, blind=blind
         )
-        if not nodes:
+        if not nodes or self._runtime.point("no candidate"):
             return Claim("FULL")
         claim = await self._store.claim(
             ctx.op,

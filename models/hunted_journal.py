@@ -1,0 +1,77 @@
+"""
+What the instances of a world that breaks say, and who listens: the checker, the digest, a reader.
+
+Steps and operations are taken and none of them is kept: a hunt asks whether promises hold, not how
+long anything took. The dead are silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from simsched.invariants import Checker
+from simsched.models.story import Story, line_of
+from simsched.models.wakes import Group
+from simsched.telemetry import Delivered, Event, Operation
+
+
+class NoSteps:
+    """Takes steps and operations and keeps none of them."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def add(self, *_columns: Any) -> None:
+        return
+
+    def begin(self) -> int:
+        self._count += 1
+        return self._count
+
+    def end(self, _op: Operation, _now_ns: int, _outcome: int) -> None:
+        return
+
+
+class HuntedJournal:
+    """What all instances and nodes say: to the checker, the digest, and who listens."""
+
+    def __init__(self, checker: Checker, story: Story | None) -> None:
+        self.checker = checker
+        self._story = story
+        self.on_delivered: Callable[[Delivered], None] = lambda _event: None
+        self._encode = msgspec.json.Encoder().encode
+        self._hash = sha256()
+        self.events = 0
+
+    def event(self, event: Event) -> None:
+        self.events += 1
+        if type(event) is Delivered:
+            self.on_delivered(event)
+        self._hash.update(self._encode(event))
+        self.checker.observe(event)
+        if self._story is not None:
+            line = line_of(event)
+            if line is not None:
+                self._story(line)
+
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+
+class Voice:
+    """One instance's telemetry; the dead are silent."""
+
+    def __init__(self, journal: HuntedJournal, group: Group) -> None:
+        self._journal = journal
+        self._group = group
+
+    def event(self, event: Event) -> None:
+        if not self._group.abandoned:
+            self._journal.event(event)
+
+    def count(self, _name: str, _amount: int = 1) -> None:
+        return
