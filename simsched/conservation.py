@@ -63,8 +63,8 @@ class JobLedger:
         self.how_made: Callable[[JobCreated], str] = lambda event: f"by phase {event.phase}"
         self._ended, self._jobs_due = Tail[str](self._forget_job), deque[JobEntry]()
         self._utterances: dict[tuple[str, int], UtteranceEntry] = {}
-        self._settled: Tail[tuple[str, int]] = Tail(self._forget_utterance)
-        self._answers_due: deque[UtteranceEntry] = deque()
+        self._settled = Tail[tuple[str, int]](self._forget_utterance)
+        self._answers_due = deque[UtteranceEntry]()
 
     def sizes(self) -> dict[str, int]:
         """How much is remembered, by kind: to see that it stays bounded."""
@@ -289,9 +289,7 @@ class JobLedger:
     def job_ended(self, event: JobEnded) -> None:
         """A job is over, once."""
         job = self._jobs.get(event.job)
-        if job is None:
-            return
-        if event.status != "completed" and self._beside(job, event):
+        if job is None or (event.status != "completed" and self._beside(job, event)):
             return
         if job.lane.alone and job.state not in (QUEUED, RUNNING, LOST, ABANDONED):
             return  # without the store, two instances cannot know of each other's end
@@ -440,9 +438,8 @@ class JobLedger:
         ended without one will never get it, whatever its bound.
         """
         self._pass(now_ns)
-        late_ns = now_ns - 2 * self._settings.scan_ns
         for job in list(self._jobs_due):
-            if job.state == QUEUED and job.deadline_ns < late_ns:
+            if job.state == QUEUED and job.deadline_ns < now_ns - 2 * self._settings.scan_ns:
                 self._lose(job, now_ns, "still in line after its deadline")
         for utterance in list(self._answers_due):
             if utterance.settled or utterance.key[0] not in closed:
