@@ -49,6 +49,7 @@ from simsched.telemetry import (
     Event,
     InstanceDown,
     SlotsCounted,
+    SlotsTried,
 )
 from simsched.units import MS, SECOND
 
@@ -63,7 +64,7 @@ CORES: Final = 4
 FAILURE: Final = "failure"
 """Stands where an invariant's name does when a task of the core has failed."""
 
-LONG_LATE: Final = {"redis": 5, "node": 3, "client": 3, "inbox": 3, "announce": 1}
+LONG_LATE: Final = {"redis": 5, "node": 3, "client": 3, "inbox": 3, "announce": 1, "point": 1}
 """From which departure on somebody may give up waiting, by the group of the tape."""
 
 PRESENCE_BEATS: Final = 3
@@ -310,6 +311,20 @@ class HuntedWorld:
                         )
                     )  # fmt: skip
 
+    def _try_slots(self) -> None:
+        """At the end: whether every slot can be had, of the nodes that are there."""
+        for socket in self.sockets:
+            worker, sound = socket.worker, not self.redis.is_down and socket.home is not None
+            if sound and not (worker.dead or worker.hung or worker.held()):
+                held = len(self.redis.leases_of(socket.name))
+                given, refusal = self.redis.try_slots(socket.name, self.case.system.slots + 1)
+                self.emit(
+                    SlotsTried(
+                        at_ns=self.kernel.now, instance="", node=socket.name, given=given,
+                        held=held, slots=self.case.system.slots, refusal=refusal,
+                    )
+                )  # fmt: skip
+
     # The run
 
     async def _main(self) -> None:
@@ -331,6 +346,8 @@ class HuntedWorld:
             if not self._busy():
                 break
         await self.kernel.sleep(2 * SECOND)
+        if self.policy.slots == "lease" and not self._busy():
+            self._try_slots()
 
     def _faults_over(self) -> bool:
         return self.kernel.now >= self.faults.last_ns and all(

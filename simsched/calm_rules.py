@@ -35,6 +35,7 @@ from simsched.telemetry import (
     ResultAccepted,
     ResultReceived,
     SlotsCounted,
+    SlotsTried,
     SlotTaken,
     UtteranceCut,
 )
@@ -126,9 +127,20 @@ class CalmRules:
             return
         if work is not None:
             self._unheard(event.job, work, event.at_ns, instance)
+            self._again(event, work)
         self._work[event.job] = _Work(event.attempt, event.at_ns, event.node, instance)
         if len(self._work) > REMEMBERED_MAX:
             del self._work[next(iter(self._work))]
+
+    def _again(self, event: SlotTaken | JobAssigned | JobDispatched, work: _Work) -> None:
+        """I16: nothing was broken, so one attempt is enough."""
+        self._checked["I16"] += 1
+        if self._broken_ns < work.since_ns:
+            self._findings.add(
+                "I16", event.at_ns, event.job,
+                f"{event.job} needed attempt {event.attempt} although nothing was broken",
+                event.instance,
+            )  # fmt: skip
 
     def job_queued(self, event: JobQueued) -> None:
         """It waits again: its attempt is over."""
@@ -226,7 +238,7 @@ class CalmRules:
         """Whether what holds this slot is over; since when it holds it, if not."""
         job, work = self._jobs.get(job_id), self._work.get(job_id)
         if job is None or work is None or job.state == ABANDONED or work.attempt < attempt:
-            return 0  # not told yet, or its instance is gone and the lease runs out
+            return 0  # not told yet, or nobody has it any more and the lease runs out
         if job.state not in (QUEUED, RUNNING):
             over_ns = job.ended_ns
         elif work.attempt > attempt:
@@ -239,6 +251,24 @@ class CalmRules:
                 f"the store keeps the slot of {job_id} attempt {attempt}, which is over",
             )  # fmt: skip
         return 0 if over_ns else work.since_ns
+
+    def slots_tried(self, event: SlotsTried) -> None:
+        """At the end every slot that is not held can be had, and no other."""
+        self._checked["I5"] += 1
+        if event.at_ns <= self._hindered_ns:
+            return
+        if event.given + event.held < event.slots:
+            self._findings.add(
+                "I5", event.at_ns, event.node,
+                f"{event.given} of {event.slots} slots can be had at the end, {event.held} are "
+                f"held ({event.refusal})",
+            )  # fmt: skip
+        elif event.given + event.held > event.slots:
+            self._findings.add(
+                "I2", event.at_ns, event.node,
+                f"I2a: {event.given} slots can be had at the end of {event.slots}, "
+                f"{event.held} are held",
+            )  # fmt: skip
 
     def _has_slot(self, event: SlotsCounted, job_id: str, attempt: int, since_ns: int) -> None:
         work, job = self._work.get(job_id), self._jobs.get(job_id)

@@ -56,6 +56,7 @@ from simsched.telemetry import (
     SlotFreed,
     SlotsCounted,
     SlotsForgotten,
+    SlotsTried,
     SlotTaken,
     UtteranceCut,
 )
@@ -379,6 +380,7 @@ class Checker:
             NodeOffline: calm.node_offline,
             NodeRunning: calm.node_running,
             SlotsCounted: calm.slots_counted,
+            SlotsTried: calm.slots_tried,
             Delivered: calm.delivered,
         }
         for kind, rule in rules.items():

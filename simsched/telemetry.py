@@ -359,12 +359,26 @@ class SlotsCounted(Event, tag="slots_counted"):
     slots: int
 
 
+class SlotsTried(Event, tag="slots_tried"):
+    """
+    The world's truth: how many more leases the store gave of a node when it was asked for all.
+
+    `held` are those that lived already, `refusal` is why the last one was refused.
+    """
+
+    node: str
+    given: int
+    held: int
+    slots: int
+    refusal: str
+
+
 AnyEvent = (
     SessionOpened | SessionClosed | UtteranceCut | UtteranceEmpty | JobCreated | JobRepeated
     | JobRefused | JobQueued | JobAssigned | JobDispatched | JobAccepted | JobEnded
     | ResultReceived | ResultAccepted | ResultSuppressed | Delivered | SlotTaken | SlotFreed
     | SlotsForgotten | NodeRegistered | NodeOffline | NodeRunning | RequestLock
     | InstanceDown | ClientGone | JobAdopted | JobYielded | AnsweredAlone | Disturbed
-    | SlotsCounted
+    | SlotsCounted | SlotsTried
 )  # fmt: skip
 """Every event, for decoding a recording: `msgspec.json.Decoder(AnyEvent)`."""

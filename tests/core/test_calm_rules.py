@@ -29,6 +29,7 @@ def broken(kind: str, target: str) -> t.Event:
     return fact(t.Disturbed, SECOND, until_ns=4 * SECOND, kind=kind, target=target)
 
 
+CRASH = broken("node_crash", "n-0")
 AWAY = broken("partition", "a/redis")
 OTHER = [fact(t.SlotTaken, job="k"), fact(t.JobCreated, job="k", request="k", utterance=1)]
 
@@ -37,7 +38,7 @@ BROKEN: dict[str, tuple[str, list[t.Event]]] = {
         "I2", [*GIVEN, *OTHER, fact(t.SlotsCounted, held=("j:1", "k:1"), slots=1)],
     ),
     "an attempt runs whose lease is gone": ("I2", [*GIVEN, RUNS, fact(t.SlotsCounted, 5 * SECOND)]),
-    "a result came and its attempt timed out": ("I4", [*GIVEN, HEARD, GIVEN_UP]),
+    "a result came and its attempt timed out": ("I4", [CRASH, *GIVEN, HEARD, GIVEN_UP]),
     "a result came and its job failed": (
         "I4", [*GIVEN, HEARD, FREED,
                fact(t.JobEnded, 4 * SECOND, status="failed", reason="JOB_TIMEOUT")],
@@ -49,9 +50,14 @@ BROKEN: dict[str, tuple[str, list[t.Event]]] = {
     "the store keeps the slot of a job that ended": (
         "I5", [*GIVEN, FREED, fact(t.JobEnded, SECOND), ANSWERED, HELD],
     ),
-    "the store keeps the slot of the attempt before": ("I5", [*GIVEN, FREED, NEXT, HELD, HELD]),
+    "the store keeps the slot of an earlier attempt": (
+        "I5", [CRASH, *GIVEN, FREED, NEXT, HELD, HELD],
+    ),
     "the store keeps the slot of a job in line": ("I5", [*GIVEN, FREED, LINED_UP, HELD]),
+    "a slot cannot be had at the end": ("I5", [fact(t.SlotsTried, given=1)]),
+    "a slot too many can be had at the end": ("I2", [fact(t.SlotsTried, given=2, held=1)]),
     "a job stays with a node that is gone": ("I10", [*GIVEN, LOST]),
+    "a second attempt when all is whole": ("I16", [*GIVEN, FREED, NEXT]),
     "who speaks when all is whole hears of an error": ("I16", [SPOKEN, REFUSED]),
     "an answer is given up when all is whole": (
         "I16",
@@ -73,14 +79,20 @@ HONEST: dict[str, tuple[str, list[t.Event]]] = {
     ),
     "a result came and the store was away": ("I4", [*GIVEN, HEARD, AWAY, GIVEN_UP]),
     "a slot that was given up is back": (
-        "I5", [*GIVEN, FREED, NEXT, fact(t.SlotsCounted, 5 * SECOND, held=("j:2",))],
+        "I5", [CRASH, *GIVEN, FREED, NEXT, fact(t.SlotsCounted, 5 * SECOND, held=("j:2",))],
+    ),
+    "a claim is told in a moment": (
+        "I5", [fact(t.SlotsCounted, held=("j:1",)), *GIVEN, HELD],
+    ),
+    "all slots can be had at the end but for one": (
+        "I5", [fact(t.SlotsTried, given=1, held=1)],
     ),
     "a lease outlives its owner": (
         "I5", [MADE, fact(t.SlotTaken, expires_ns=3 * SECOND), fact(t.JobDispatched),
                t.InstanceDown(at_ns=0, instance="a"),
                fact(t.SlotsCounted, 2 * SECOND, held=("j:1",))],
     ),
-    "a job leaves a node that is gone": ("I10", [*GIVEN, LOST, NEXT]),
+    "a job leaves a node that is gone": ("I10", [CRASH, *GIVEN, LOST, NEXT]),
     "a job is in line again": ("I10", [*GIVEN, LOST, LINED_UP]),
     "who speaks while something is broken hears of an error": (
         "I16", [broken("node_hang", "n-0"), SPOKEN, REFUSED,
