@@ -58,15 +58,27 @@ LENGTHS_MS: Final = (100, 500, 1_500, 4_000, 9_000)
 DELAYS_MS: Final = (20, 200, 1_000, 4_000)
 SLOWER_MS: Final = (2, 10, 50)
 
-STEPS: Final = (
-    "redis.claim", "redis.complete", "redis.renew", "redis.release", "redis.node_gone",
-    "redis.heartbeat", "redis.get_owner", "redis.set_owner", "redis.xadd_inbox", "redis.presence",
-    "redis.get_binding", "redis.set_binding", "redis.set_nx_lock", "redis.lua_reserve",
-    "redis.fsm", "redis.dec_running", "jobs.read", "jobs.write", "result_queue.add",
-    "dedup.lookup", "jobs.scan", "node.heartbeat", "snapshot.write", "select.index",
-    "result.metrics",
+BOTH_STEPS: Final = (
+    "redis.heartbeat", "redis.get_owner", "redis.set_owner", "redis.xadd_inbox",
+    "redis.set_binding", "redis.release", "jobs.read", "jobs.write", "result_queue.add",
+    "dedup.lookup", "jobs.scan", "node.heartbeat", "snapshot.write", "result.metrics",
 )  # fmt: skip
+CLAIM_STEPS: Final = (
+    "redis.claim", "redis.complete", "redis.renew", "redis.node_gone", "redis.presence",
+    "select.index",
+)  # fmt: skip
+PHASE_STEPS: Final = (
+    "redis.get_binding", "redis.set_nx_lock", "redis.unlock", "redis.lua_reserve", "redis.fsm",
+    "redis.dec_running", "redis.mark_dispatched",
+)  # fmt: skip
+STEPS: Final = (*BOTH_STEPS, *CLAIM_STEPS, *PHASE_STEPS)
 """Where an instance may be hit in the middle of its work."""
+
+
+def steps_of(policy: str) -> tuple[str, ...]:
+    """The steps among `STEPS` that a policy comes to."""
+    claims = parse_policy(policy).job_scheme == "claim"
+    return (*BOTH_STEPS, *(CLAIM_STEPS if claims else PHASE_STEPS))
 
 
 def hunted_policy(text: str) -> str:
