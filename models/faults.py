@@ -142,6 +142,7 @@ class Faults:
         self._tell = tell
         self.hit: dict[tuple[str, str], int] = {}
         self.last_ns = 0
+        self._rests = False
 
     def probe(self, number: int) -> Probe:
         """The probe of an instance, with the faults that wait in its steps."""
@@ -150,6 +151,12 @@ class Faults:
             if fault.is_at_step and number_of(fault.target) == number:
                 probe.wait_for(fault.step, fault.moment, fault.nth, self._hitter(fault))
         return probe
+
+    def rest(self) -> None:
+        """Nothing breaks any more; what is broken heals in its time."""
+        self._rests = True
+        for socket in self._world.sockets:
+            socket.worker.be_good()
 
     def _hitter(self, fault: Fault) -> Callable[[str], None]:
         return lambda step: self._do(fault, step)
@@ -164,6 +171,8 @@ class Faults:
         return lambda: self._do(fault, "")
 
     def _do(self, fault: Fault, step: str) -> None:
+        if self._rests:
+            return
         kind = target_kind(fault.target).partition("/")[0]
         number = number_of(fault.target) if kind != "redis" else 0
         if kind == "instance":
@@ -174,7 +183,12 @@ class Faults:
         self.hit[key] = self.hit.get(key, 0) + 1
         until_ns = self._kernel.now + fault.for_ms * MS + AFTERMATH_NS
         self.last_ns = max(self.last_ns, until_ns - AFTERMATH_NS)
-        self._world.emit(Disturbed(at_ns=self._kernel.now, instance="", until_ns=until_ns))
+        self._world.emit(
+            Disturbed(
+                at_ns=self._kernel.now, instance="", until_ns=until_ns, kind=fault.kind,
+                target=fault.target,
+            )
+        )  # fmt: skip
         where = f" in {step}" if fault.is_at_step else ""
         lasts = f" for {fault.for_ms} ms" if fault.for_ms else ""
         self._tell(fault.target, f"FAULT {fault.kind}{where}{lasts}")
@@ -270,6 +284,11 @@ class Faults:
         worker.delays.extend([fault.delay_ms * MS] * fault.count)
         return not worker.dead
 
+    def result_fail(self, fault: Fault, number: int) -> bool:
+        worker = self._world.sockets[number].worker
+        worker.failures += fault.count
+        return not worker.dead
+
     # Redis
 
     def redis_slow(self, fault: Fault, _number: int) -> bool:
@@ -343,6 +362,7 @@ _DO: Final[dict[str, Callable[[Faults, Fault, int], bool]]] = {
     "node_reconnect": Faults.node_reconnect,
     "result_repeat": Faults.result_repeat,
     "result_late": Faults.result_late,
+    "result_fail": Faults.result_fail,
     "redis_slow": Faults.redis_slow,
     "redis_down": Faults.redis_down,
     "redis_restart": Faults.redis_restart,

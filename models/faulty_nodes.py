@@ -39,6 +39,7 @@ class FaultyWorker(Worker):
         self._postponed: list[Callable[[], None]] = []
         self.repeats: list[int] = []
         self.delays: list[int] = []
+        self.failures = 0
 
     def receive(self, message: object) -> None:
         """The scheduler's message; a process that hangs reads it later."""
@@ -64,6 +65,12 @@ class FaultyWorker(Worker):
         if (job.job_id, job.attempt_id) in self._running:
             super()._done(job, times)
 
+    def _result(self, job: JobAssign, times: Any) -> JobResult:
+        if self.failures:
+            self.failures -= 1
+            return self._failure(job, "PROCESSING_ERROR")
+        return super()._result(job, times)
+
     def held(self) -> tuple[tuple[str, int], ...]:
         """The attempts that it has, running or in its own line."""
         waiting = ((job.job_id, job.attempt_id) for job in self._line)
@@ -72,6 +79,12 @@ class FaultyWorker(Worker):
     def slow_down(self, factor: float) -> None:
         """Jobs that begin from now on take `factor` times as long."""
         self.spec = replace(self.spec, speed=self.spec.speed / factor)
+
+    def be_good(self) -> None:
+        """Its next results are like any other's."""
+        self.repeats.clear()
+        self.delays.clear()
+        self.failures = 0
 
     def hang(self) -> None:
         """Nothing is read, ended or sent any more; time passes."""
@@ -207,9 +220,9 @@ class NodeSocket:
         def heard() -> None:
             if network.homes.get(self.name) == home:
                 del network.homes[self.name]
-                scheduler.runtime.start(
-                    scheduler.node_disconnected(self.name), name=f"{self.name} gone"
-                )
+            scheduler.runtime.start(
+                scheduler.node_disconnected(self.name), name=f"{self.name} gone"
+            )
 
         if seen:
             network.after(network.from_node_ns, heard, group)

@@ -13,38 +13,37 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import extract_tb
-from typing import Any, Final
+from typing import Final
 
 from simsched.cases import Case, Turn
 from simsched.chance import key_of
 from simsched.findings import CheckSettings, Violation
 from simsched.invariants import Checker
 from simsched.models.distributions import Constant
-from simsched.models.faults import Faults, Probe
+from simsched.models.faults import AFTERMATH_NS, Faults, Probe
 from simsched.models.faulty_links import FaultyNetwork
 from simsched.models.faulty_nodes import FaultyWorker, NodeSocket
 from simsched.models.faulty_redis import FaultyRedis, FaultyStore
 from simsched.models.hunted_clients import ScriptedClient
 from simsched.models.hunted_sinks import Journal, Steps, Voice
 from simsched.models.keyspace import LuaKeySpace
-from simsched.models.links import SimLinks
+from simsched.models.links import LATE_NS, SimLinks
 from simsched.models.prices import CostModel
 from simsched.models.runtime import EPOCH_MS, SimRuntime
 from simsched.models.service import ServiceModel, Stage
 from simsched.models.story import Line, Story
 from simsched.models.tape import Tape
 from simsched.models.tasks import Kernel
+from simsched.models.told_store import ToldStore
 from simsched.models.wakes import Group
 from simsched.models.workers import WorkerSpec
 from simsched.nodes import HealthLimits
 from simsched.policy import Policy
 from simsched.pools import PoolConfig
-from simsched.ports import Reply
 from simsched.presets import parse_policy
 from simsched.scheduler import Scheduler
 from simsched.state import CoreSettings
-from simsched.steps import Step
-from simsched.telemetry import Event, InstanceDown, Operation
+from simsched.telemetry import Disturbed, Event, InstanceDown, SlotsCounted, SlotsTried
 from simsched.units import MS, SECOND
 
 START_NS: Final = 500 * MS
@@ -57,6 +56,9 @@ CORES: Final = 4
 
 FAILURE: Final = "failure"
 """Stands where an invariant's name does when a task of the core has failed."""
+
+LONG_LATE: Final = {"redis": 5, "node": 3, "client": 3, "inbox": 3, "announce": 1, "point": 1}
+"""From which departure on somebody may give up waiting, by the group of the tape."""
 
 PRESENCE_BEATS: Final = 3
 """An instance is taken for gone after so many heartbeats without a sign."""
@@ -85,27 +87,6 @@ class Played:
     utterances: int
 
 
-class _ToldStore(FaultyStore):
-    """A store whose calls are told."""
-
-    story: Story
-
-    async def _round_trip(
-        self, step: Step, op: Operation, site: int, n: int, action: Any, asked: int
-    ) -> Reply:
-        self._tell(f"asks Redis: {step.name}", "")
-        try:
-            reply = await super()._round_trip(step, op, site, n, action, asked)
-        except Exception as error:
-            self._tell(f"{step.name} failed", str(error))
-            raise
-        self._tell(f"{step.name} answered", _short(reply))
-        return reply
-
-    def _tell(self, what: str, result: str) -> None:
-        self.story(Line(self.kernel.now, self.who, what, result))
-
-
 class HuntedWorld:
     """One case in the making."""
 
@@ -117,6 +98,9 @@ class HuntedWorld:
         self.policy = parse_policy(case.policy)
         self.kernel = Kernel(ties="fifo")
         self._tape = tape
+        tape.on_departure = self._departs
+        if not tape.is_idle("tie"):
+            self.kernel.lets_others_go = lambda name: tape.next(f"tie {name}", 2) == 1
         self._story = story
         self._run_key = key_of("case", case.seed)
         self._costs = _costs(system.costs)
@@ -166,13 +150,13 @@ class HuntedWorld:
         return scheduler
 
     def _store(self, number: int, name: str, group: Group) -> FaultyStore:
-        kind = FaultyStore if self._story is None else _ToldStore
+        kind = FaultyStore if self._story is None else ToldStore
         store = kind(
             self.redis, self._costs, self._steps, instance=number, group=group,  # type: ignore[arg-type]
             connections=self.policy.connections, shared_with_reader=False,
         )  # fmt: skip
         store.equip(self.redis, self.network.probes[number], self._tape, name)
-        if isinstance(store, _ToldStore) and self._story is not None:
+        if isinstance(store, ToldStore) and self._story is not None:
             store.story = self._story
         if number < len(self.network.stores):
             self.network.stores[number] = store
@@ -296,11 +280,55 @@ class HuntedWorld:
         if self._story is not None:
             self._story(Line(self.kernel.now, who, what, result))
 
+    def _departs(self, label: str, value: int) -> None:
+        """What is so late that somebody may give up waiting for it is a fault like any other."""
+        group = label.partition(" ")[0]
+        if value >= LONG_LATE.get(group, value + 1):
+            until_ns = self.kernel.now + LATE_NS[-1] + AFTERMATH_NS
+            late = Disturbed(
+                at_ns=self.kernel.now, instance="", until_ns=until_ns, kind="late", target=group
+            )
+            self.emit(late)
+
+    async def _count_slots(self) -> None:
+        """Tell what the store holds, for as long as the run lasts."""
+        while True:
+            await self.kernel.sleep(LOOK_NS)
+            for socket in self.sockets:
+                held = self.redis.leases_of(socket.name)
+                if not self.redis.is_down and (held or socket.worker.held()):
+                    self.emit(
+                        SlotsCounted(
+                            at_ns=self.kernel.now, instance="", node=socket.name, held=held,
+                            slots=self.case.system.slots,
+                        )
+                    )  # fmt: skip
+
+    def _try_slots(self) -> None:
+        """At the end: whether every slot can be had, of the nodes that are there."""
+        for socket in self.sockets:
+            worker, sound = socket.worker, not self.redis.is_down and socket.home is not None
+            if sound and not (worker.dead or worker.hung or worker.held()):
+                held = len(self.redis.leases_of(socket.name))
+                given, refusal = self.redis.try_slots(socket.name, self.case.system.slots + 1)
+                self.emit(
+                    SlotsTried(
+                        at_ns=self.kernel.now, instance="", node=socket.name, given=given,
+                        held=held, slots=self.case.system.slots, refusal=refusal,
+                    )
+                )  # fmt: skip
+
     # The run
 
     async def _main(self) -> None:
         await self.kernel.sleep(START_NS)
         self.faults.start(self.kernel.now)
+        if self.case.system.calm_ms:
+            calm_ns = self.kernel.now + self.case.system.calm_ms * MS
+            self.kernel.call_at(calm_ns, self._tape.rest)
+            self.kernel.call_at(calm_ns, self.faults.rest)
+        if self.policy.slots == "lease":
+            self.kernel.start(self._count_slots(), "count slots")
         for client in self.clients:
             self.kernel.start(client.run(self.kernel.now), client.name)
         while not all(client.done for client in self.clients) or not self._faults_over():
@@ -313,6 +341,8 @@ class HuntedWorld:
         await self.kernel.sleep(2 * SECOND)
         # Nobody but time frees the slots of an instance that is dead.
         await self.kernel.sleep(max(0, self._leases_until_ns - self.kernel.now))
+        if self.policy.slots == "lease" and not self._busy():
+            self._try_slots()
 
     def _faults_over(self) -> bool:
         return self.kernel.now >= self.faults.last_ns and all(
@@ -393,9 +423,5 @@ def _check_settings(policy: Policy, case: Case) -> CheckSettings:
         failover_max=policy.failover_max,
         gap_ns=policy.gap_ms * MS,
         nodes_alike=True,
+        told=True,
     )
-
-
-def _short(reply: object) -> str:
-    text = repr(reply).replace("b'", "'")
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -276,7 +276,7 @@ class ScriptedClient:
                 self.home,
                 AudioChunk(
                     session_id=session, seq=self._next,
-                    is_final=offset + CHUNK_MS >= turn.audio_ms,
+                    is_final=turn.ends and offset + CHUNK_MS >= turn.audio_ms,
                     payload=payload_of(CODEC, CODEC.frame_bytes),
                 ),
             )  # fmt: skip

@@ -10,7 +10,7 @@ are. A label is `group who what k`: the k-th time that this choice came up for t
     client c-0 4            a message to or from that client is late
     inbox i-1 1             an entry is read late
     announce i-0 1          an announcement is lost
-    tie 17                  the order of events that are due at the same instant
+    tie result 17           a task that is due goes behind what else is due at the same instant
     point i-0 pool_full 1   a fault point of the core: a rare path is taken
 
 Searching draws from a seed and the label alone, so the same schedule meets the same departures
@@ -19,7 +19,7 @@ whatever the policy; replaying reads them from a case.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from simsched.chance import key_of, mix
@@ -51,7 +51,7 @@ class Tape:
 
     """
 
-    __slots__ = ("_chances", "_counts", "_key", "_values", "taken")
+    __slots__ = ("_chances", "_counts", "_key", "_values", "on_departure", "taken")
 
     def __init__(self, values: Mapping[str, int]) -> None:
         for label, value in values.items():
@@ -62,6 +62,8 @@ class Tape:
         self._chances = dict.fromkeys((label.partition(" ")[0] for label in values), _SCALE)
         self._counts: dict[str, int] = {}
         self.taken: dict[str, int] = {}
+        self.on_departure: Callable[[str, int], None] = lambda _label, _value: None
+        """Told of every departure: its label and how far it goes."""
 
     @classmethod
     def drawing(cls, seed: int, rates: Mapping[str, float]) -> Tape:
@@ -76,6 +78,10 @@ class Tape:
     def is_idle(self, group: str) -> bool:
         """Whether no draw of the group can depart, so that nobody need ask."""
         return group not in self._chances
+
+    def rest(self) -> None:
+        """Draw no further departures."""
+        self._chances = {}
 
     def next(self, what: str, bound: int) -> int:
         """The draw at the next occurrence of `what` (a label without its number)."""
@@ -94,4 +100,5 @@ class Tape:
             value = min(self._values.get(label, 0), bound - 1)
         if value:
             self.taken[label] = value
+            self.on_departure(label, value)
         return value

@@ -75,6 +75,8 @@ class Kernel:
         self._until_ns = NEVER_NS
         self._stale = 0
         self._failure: BaseException | None = None
+        self.lets_others_go: Callable[[str], bool] | None = None
+        """Asked by name of a task that is due with others: whether it goes behind them."""
 
     def current(self) -> SimTask[Any]:
         """The task that runs at this moment."""
@@ -183,7 +185,10 @@ class Kernel:
         task = self.start(main, "main")
         task.watch(lambda _: None)
         try:
-            self._loop(task)
+            if self.lets_others_go is None:
+                self._loop(task)
+            else:
+                self._loop_out_of_turn(task, self.lets_others_go)
             if self._failure is not None:
                 raise self._failure
             return task.result()
@@ -209,6 +214,26 @@ class Kernel:
                     event.fire()
                 else:
                     held.append((event, serial))
+
+    def _loop_out_of_turn(self, main: SimTask[Any], goes_behind: Callable[[str], bool]) -> None:
+        """
+        `_loop`, but a task may have to go behind what else is due at the same instant.
+
+        Only tasks: what travels on a link must not overtake what was sent before it.
+        """
+        queue = self.queue
+        while not main.ended and self._failure is None:
+            try:
+                at_ns, _, serial, event = heappop(queue)
+            except IndexError:
+                raise Deadlock(self._who_waits()) from None
+            shares = bool(queue) and queue[0][0] == at_ns
+            is_due = isinstance(event, SimTask) and event.serial == serial
+            if shares and is_due and goes_behind(event.name):
+                event.serial = serial = self.next_serial()
+                heappush(queue, (at_ns, NORMAL, serial, event))
+                continue
+            self._deliver(at_ns, serial, event)
 
     def _deliver(self, at_ns: int, serial: int, event: Any) -> None:
         """What the loop does with one entry."""

@@ -63,7 +63,7 @@ def followed(state: InstanceState, job: Job, node_id: str, attempt: int) -> None
 
 
 def taken_over(state: InstanceState, job: Job, node_id: str, attempt: int) -> None:
-    """This instance has the job now, however far another one has come with it."""
+    """The instance has the job now, however far another one has come with it."""
     request = job.request
     state.emit(
         JobAdopted(
@@ -75,7 +75,7 @@ def taken_over(state: InstanceState, job: Job, node_id: str, attempt: int) -> No
 
 
 def let_go(state: InstanceState, job: Job) -> None:
-    """This instance has the job no more; another one may, or nobody."""
+    """The instance has the job no more; another one may, or nobody."""
     state.emit(
         JobYielded(at_ns=state.runtime.now(), instance=state.runtime.instance_id, job=job.job_id)
     )
@@ -103,7 +103,7 @@ def line_up(state: InstanceState, job: Job) -> None:
     policy = state.policy_of(request.session_id)
     if policy.pending == "expire":
         return
-    if state.pending.full:
+    if state.pending.full or state.runtime.point("line full"):
         job.reason = "QUEUE_FULL"
         state.emit(
             JobRefused(
@@ -115,11 +115,16 @@ def line_up(state: InstanceState, job: Job) -> None:
         return
     patience = request.pending_ns
     job.deadline_ns = now + (policy.pending_ms * MS if patience is None else patience)
-    state.pending.push(request.pair, job)
+    queued(state, job, "NO_FREE_NODE")
+
+
+def queued(state: InstanceState, job: Job, reason: str) -> None:
+    """The job takes its place at the end of the line."""
+    state.pending.push(job.request.pair, job)
     state.emit(
         JobQueued(
-            at_ns=now, instance=state.runtime.instance_id, job=job.job_id,
-            session=request.session_id, deadline_ns=job.deadline_ns, reason="NO_FREE_NODE",
+            at_ns=state.runtime.now(), instance=state.runtime.instance_id, job=job.job_id,
+            session=job.request.session_id, deadline_ns=job.deadline_ns, reason=reason,
         )
     )  # fmt: skip
 

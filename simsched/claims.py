@@ -134,7 +134,8 @@ class ClaimedCreation:
         nodes = await self._placement.shortlist(
             ctx, site=site, excluded=self._excluded(job), hint=hint, blind=blind
         )
-        if not nodes and not self._state.answers_here(job.request.session_id):
+        asks_in_vain = self._state.answers_here(job.request.session_id)
+        if (not nodes and not asks_in_vain) or self._runtime.point("no candidate"):
             return Claim("FULL")
         claim = await self._asked(ctx, job, nodes, site)
         if claim.verdict in ELSEWHERE:

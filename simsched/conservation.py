@@ -13,7 +13,7 @@ recognised and memory stays flat.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container
+from collections.abc import Callable, Container
 
 from simsched.findings import CONSERVATION, REMEMBERED_MAX, CheckSettings, Findings, Tail
 from simsched.ledger_entries import (
@@ -23,10 +23,12 @@ from simsched.ledger_entries import (
     LOST,
     QUEUED,
     REFUSED,
+    RETRY,
     RUNNING,
     JobEntry,
     Lane,
     UtteranceEntry,
+    why_silent,
 )
 from simsched.result_rules import ResultRules
 from simsched.telemetry import (
@@ -51,25 +53,24 @@ from simsched.telemetry import (
 
 
 class JobLedger:
-    """The account of jobs and answers; one method per kind of event."""
+    """The account of jobs and answers; one method per kind of event. `jobs`: the remembered."""
 
     def __init__(
         self, settings: CheckSettings, findings: Findings, clients: Container[str] = ()
     ) -> None:
-        self._settings = settings
-        self._findings = findings
+        self._settings, self._bound_ns = settings, settings.answer_bound_ns
+        self._findings, self._checked = findings, findings.checked
         self._clients = clients
         self._homes: dict[str, str] = {}
-        self._checked = findings.checked
-        self._bound_ns = settings.answer_bound_ns
         self._account = dict.fromkeys(ACCOUNTS, 0)
-        self._jobs: dict[str, JobEntry] = {}
-        self.results = ResultRules(self._jobs, findings)
-        self._ended: Tail[str] = Tail(self._forget_job)
-        self._jobs_due: deque[JobEntry] = deque()
+        self.jobs: dict[str, JobEntry] = {}
+        self._jobs = self.jobs
+        self.results = ResultRules(self.jobs, findings)
+        self.how_made: Callable[[JobCreated], str] = lambda event: f"by phase {event.phase}"
+        self._ended, self._jobs_due = Tail[str](self._forget_job), deque[JobEntry]()
         self._utterances: dict[tuple[str, int], UtteranceEntry] = {}
-        self._settled: Tail[tuple[str, int]] = Tail(self._forget_utterance)
-        self._answers_due: deque[UtteranceEntry] = deque()
+        self._settled = Tail[tuple[str, int]](self._forget_utterance)
+        self._answers_due = deque[UtteranceEntry]()
 
     def sizes(self) -> dict[str, int]:
         """How much is remembered, by kind: to see that it stays bounded."""
@@ -91,17 +92,13 @@ class JobLedger:
         job = self._jobs.get(job_id)
         return job is None or (job.state not in (QUEUED, RUNNING) and job.ended_ns <= limit_ns)
 
-    def knows(self, job_id: str) -> bool:
-        """Whether a job was created, and not too long ago to be remembered."""
-        return job_id in self._jobs
-
     def goes_on(self, job_id: str) -> bool:
         """Whether a job is known and not over."""
         job = self._jobs.get(job_id)
         return job is not None and job.state in (QUEUED, RUNNING)
 
     def waits_since(self, job_id: str) -> int:
-        """Since when a job that is in line has waited; -1 if it is not."""
+        """Since when a job in line has waited for any node; -1 if it does not."""
         job = self._jobs.get(job_id)
         return job.queued_ns if job is not None and job.state == QUEUED else -1
 
@@ -208,8 +205,8 @@ class JobLedger:
         if lane.job and lane.job != event.job:
             self._findings.add(
                 "I1", event.at_ns, event.job,
-                f"{event.session} utterance {event.utterance} to {event.target}: a second job "
-                f"(phase {event.phase}) while {lane.job} has not failed",
+                f"{event.session} utterance {event.utterance} to {event.target}: a second job, "
+                f"{self.how_made(event)}, while {lane.job} has not failed",
                 event.instance,
             )  # fmt: skip
         else:
@@ -265,7 +262,9 @@ class JobLedger:
         """A job waits for a node."""
         job = self._held_by(event)
         if job is not None and job.state in (QUEUED, RUNNING):
-            if job.state != QUEUED:
+            if event.reason == RETRY:
+                job.queued_ns = -1  # not any node will do
+            elif job.state != QUEUED:
                 job.queued_ns = event.at_ns
             self._move(job, QUEUED)
             job.deadline_ns = event.deadline_ns
@@ -294,6 +293,7 @@ class JobLedger:
 
     def _revive(self, job: JobEntry, instance: str, at_ns: int) -> None:
         job.holders = {instance: None}
+        job.gave_up.pop(instance, None)
         job.since_ns = at_ns
         job.lane.open += 1
         job.lane.job = job.job_id
@@ -309,9 +309,7 @@ class JobLedger:
     def job_ended(self, event: JobEnded) -> None:
         """A job is over, once."""
         job = self._jobs.get(event.job)
-        if job is None:
-            return
-        if job.left_by.pop(event.instance, "") is None:
+        if job is None or job.left_by.pop(event.instance, "") is None:
             return
         if event.status != "completed" and self._beside(job, event):
             return
@@ -457,9 +455,11 @@ class JobLedger:
         silent = [name for name, lane in utterance.lanes.items() if not lane.targets]
         for language in silent if utterance.lanes else ["any language"]:
             self._checked["I3"] += 1
+            why = why_silent(utterance.lanes.get(language), self._jobs)
             self._findings.add(
-                "I3", now_ns, session, f"I3 missing: utterance {index} in {language} got no answer"
-            )
+                "I3", now_ns, session,
+                f"I3 missing: utterance {index} in {language} got no answer ({why})",
+            )  # fmt: skip
 
     def finish(self, now_ns: int, closed: frozenset[str]) -> None:
         """
@@ -469,9 +469,8 @@ class JobLedger:
         ended without one will never get it, whatever its bound.
         """
         self._pass(now_ns)
-        late_ns = now_ns - 2 * self._settings.scan_ns
         for job in list(self._jobs_due):
-            if job.state == QUEUED and job.deadline_ns < late_ns:
+            if job.state == QUEUED and job.deadline_ns < now_ns - 2 * self._settings.scan_ns:
                 self._lose(job, now_ns, "still in line after its deadline")
         for utterance in list(self._answers_due):
             if utterance.settled or utterance.key[0] not in closed:

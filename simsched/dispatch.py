@@ -132,7 +132,10 @@ class JobDispatcher:
 
     async def send_assignment(self, op: Operation, job: Job) -> bool:
         """Send `job_assign` here or through another instance; False: the node is nowhere."""
-        if self._policy.node_loss == "event" and self._state.cluster.is_gone(job.node_id):
+        acts = self._policy.node_loss == "event"
+        if acts and self._state.cluster.is_gone(job.node_id):
+            return False
+        if acts and self._runtime.point("node unreachable"):
             return False
         self._note_node(job)
         attempt = job.attempt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 QUEUED: Final = "queued"
@@ -11,6 +12,9 @@ REFUSED: Final = "refused"
 FINISHED: Final = "finished"
 ABANDONED: Final = "abandoned"
 """Its instance died, and nobody has gone on with it."""
+
+RETRY: Final = "RETRY"
+"""Why a job is in line that has failed on a node: that one it would rather not have again."""
 
 ENDS: Final = {"completed": FINISHED, "failed": "failed", "cancelled": "cancelled"}
 """The account in which a job ends, by its status."""
@@ -116,3 +120,11 @@ class UtteranceEntry:
             if job is not None and lane is job.lane:
                 return language
         return next(iter(self.lanes), "")
+
+
+def why_silent(lane: Lane | None, jobs: Mapping[str, JobEntry]) -> str:
+    """What became of the job that was to answer, as far as it is remembered."""
+    if lane is None or not lane.jobs:
+        return "no job was made for it"
+    job = jobs.get(lane.job)
+    return f"its job: {job.state}" if job is not None else "its job was given up"

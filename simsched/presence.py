@@ -57,7 +57,9 @@ class Presence:
             await self._runtime.sleep(self._state.settings.presence_ns // SIGNS)
 
     async def look(self) -> None:
-        """One sign, and one look at who gives none."""
+        """One sign, and one look at who gives none; a sign may be missed without harm."""
+        if self._runtime.point("sign missed"):
+            return
         op = self._runtime.begin(OpKind.BACKGROUND, self._entity, self._runtime.now())
         try:
             gone = await self._store.be_present(op, self._state.settings.presence_ns // MS)

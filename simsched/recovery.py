@@ -93,7 +93,7 @@ class Recovery:
 
     async def slot_freed(self, node_id: str) -> None:
         """A node has a free slot: the first in line that it suits may have it."""
-        if len(self._state.pending):
+        if len(self._state.pending) and not self._runtime.point("wake lost"):
             await self.pump(hint=node_id, most=1)
             self._arm()
 
@@ -274,7 +274,7 @@ class Recovery:
         job.move(JobStatus.PENDING)
         job.dispatched = False
         job.deadline_ns = self._runtime.now() + self._policy_of(job).pending_ms * MS
-        self._state.pending.push(job.request.pair, job)
+        births.queued(self._state, job, "RETRY")
         self.waits(job)
 
     async def _choose_again(self, ctx: JobContext, job: Job, *, excluded: tuple[str, ...]) -> str:

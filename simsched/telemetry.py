@@ -367,9 +367,41 @@ class JobYielded(Event, tag="job_yielded"):
 
 
 class Disturbed(Event, tag="disturbed"):
-    """The world's truth: something is broken; until then nobody is blamed for being slow."""
+    """
+    The world's truth: something is broken; until then nobody is blamed for being slow.
+
+    `kind` is the fault's (see `simsched.faults`), `target` what it hit; "" where nobody knows.
+    """
 
     until_ns: int
+    kind: str = ""
+    target: str = ""
+
+
+class SlotsCounted(Event, tag="slots_counted"):
+    """
+    The world's truth: which attempts hold a slot of a node in the store, leases that live.
+
+    `held` has them as the store writes them: `job:attempt`.
+    """
+
+    node: str
+    held: tuple[str, ...]
+    slots: int
+
+
+class SlotsTried(Event, tag="slots_tried"):
+    """
+    The world's truth: how many more leases the store gave of a node when it was asked for all.
+
+    `held` are those that lived already, `refusal` is why the last one was refused.
+    """
+
+    node: str
+    given: int
+    held: int
+    slots: int
+    refusal: str
 
 
 AnyEvent = (
@@ -378,5 +410,6 @@ AnyEvent = (
     | ResultReceived | ResultAccepted | ResultSuppressed | Delivered | SlotTaken | SlotFreed
     | SlotsForgotten | NodeRegistered | NodeOffline | NodeRunning | RequestLock
     | InstanceDown | ClientGone | JobAdopted | JobYielded | AnsweredAlone | Disturbed
+    | SlotsCounted | SlotsTried
 )  # fmt: skip
 """Every event, for decoding a recording: `msgspec.json.Decoder(AnyEvent)`."""

@@ -120,7 +120,8 @@ class SessionRules:
                 )  # fmt: skip
         session.next_index = event.utterance + 1
         timing = CUT_TIMINGS.get(event.reason)
-        if timing is not None and self._settings.pause_ns and event.at_ns > self._disturbed_ns:
+        whole = event.last_audio_ns - event.gap_ns > self._disturbed_ns
+        if timing is not None and self._settings.pause_ns and whole:
             self._checked["I13"] += 1
             fault = timing(event, self._settings.pause_ns, self._slack_ns)
             if fault:
