@@ -77,9 +77,10 @@ class FaultyRedis(RedisServer):
     def try_slots(self, node: str, most: int) -> tuple[int, str]:
         """Claim a node's slots, at most so many: how many there were, and the last refusal."""
         for given in range(most):
-            keys = [f"{{cell}}:bind:try-{node}-{given}", f"{{cell}}:leases:{node}",
-                    f"{{cell}}:node:{node}"]  # fmt: skip
-            args: list[str | int] = [f"try-{node}-{given}", 0, "world", "world:1", 1_000, 1_000]
+            name = f"try-{node}-{given}"
+            keys = [f"{{cell}}:bind:{name}", f"{{cell}}:owner:session:{name}",
+                    f"{{cell}}:leases:{node}", f"{{cell}}:node:{node}"]  # fmt: skip
+            args: list[str | int] = [name, 0, "world", "world:1", 1_000, 1_000, 0]
             reply: Any = self.keys.script(self._now_us, "claim", keys, [*args, node])
             if reply[0] != b"CLAIMED":
                 return given, reply[1].decode()

@@ -383,6 +383,7 @@ class Checker:
             SlotTaken: calm.slot_taken,
             JobAssigned: calm.job_runs,
             JobDispatched: calm.job_runs,
+            JobAdopted: calm.job_adopted,
             JobQueued: calm.job_queued,
             JobEnded: calm.job_ended,
             ResultReceived: calm.result_received,
