@@ -96,8 +96,11 @@ class ClaimedCreation:
     async def _look_again(self, op: Operation, job: Job) -> None:
         """A job of an earlier stay of its session is wanted again: others may have gone on."""
         attempt = job.attempt
-        if not attempt or not self._state.answers_here(job.request.session_id):
+        if not self._state.answers_here(job.request.session_id):
             return
+        births.taken_over(self._state, job, job.node_id, attempt)
+        if not attempt:
+            return  # it stands in line
         try:
             _, current, done = await self._store.claim_of(op, job.job_id)
         except StoreUnavailable:

@@ -20,7 +20,11 @@ class ResultRules:
     def result_received(self, event: ResultReceived) -> None:
         """A node answered."""
         job = self._jobs.get(event.job)
-        if job is not None and job.attempt == event.attempt:
+        if job is None:
+            return
+        if not event.success:
+            job.failed = event.attempt
+        if job.attempt == event.attempt:
             job.received += 1
 
     def result_accepted(self, event: ResultAccepted) -> None:
@@ -36,7 +40,8 @@ class ResultRules:
         job = self._jobs.get(event.job)
         if job is None:
             return
-        if job.accepted == event.attempt and not (job.lane.alone or job.forgotten):
+        excused = job.lane.alone or job.forgotten or job.failed == event.attempt
+        if job.accepted == event.attempt and not excused:
             self._findings.add(
                 "I12", event.at_ns, event.job,
                 f"the result of attempt {event.attempt} was accepted twice", event.instance,
