@@ -75,8 +75,7 @@ class ClaimedCreation:
         except StoreUnavailable:
             if self._state.policy_of(request.session_id).store_down == "refuse":
                 self._state.book.drop(job)
-                if job.again:
-                    births.let_go(self._state, job)
+                births.let_go(self._state, job)
                 self._runtime.start(self._settle(request, job), name="settle")
                 raise
             verdict = "FULL"
