@@ -31,6 +31,7 @@ from simsched.models.links import LATE_NS, SimLinks
 from simsched.models.prices import CostModel
 from simsched.models.runtime import EPOCH_MS, SimRuntime
 from simsched.models.service import ServiceModel, Stage
+from simsched.models.slot_trial import try_slots
 from simsched.models.story import Line, Story
 from simsched.models.tape import Tape
 from simsched.models.tasks import Kernel
@@ -310,7 +311,7 @@ class HuntedWorld:
             worker, sound = socket.worker, not self.redis.is_down and socket.home is not None
             if sound and not (worker.dead or worker.hung or worker.held()):
                 held = len(self.redis.leases_of(socket.name))
-                given, refusal = self.redis.try_slots(socket.name, self.case.system.slots + 1)
+                given, refusal = try_slots(self.redis, socket.name, self.case.system.slots + 1)
                 self.emit(
                     SlotsTried(
                         at_ns=self.kernel.now, instance="", node=socket.name, given=given,

@@ -31,6 +31,7 @@ class JobEntry:
         "deadline_ns",
         "ended_by",
         "ended_ns",
+        "failed_attempt",
         "forgotten",
         "gave_up",
         "holders",
@@ -65,6 +66,7 @@ class JobEntry:
         # The store may have forgotten it: it may be done once more, but not answered.
         self.forgotten = False
         self.accepted = 0
+        self.failed_attempt = 0
         # Answers of the current attempt that came, and that were dropped.
         self.received = 0
         self.suppressed = 0
