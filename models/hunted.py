@@ -387,19 +387,19 @@ class HuntedWorld:
 
 def play(case: Case, *, tape: Tape | None = None, tell: Story | None = None) -> Played:
     """Play a case; without a tape, with the case's own departures."""
-    keys = _SPARE.pop() if _SPARE else LuaKeySpace()
+    keys = SPARE.pop() if SPARE else LuaKeySpace()
     keys.clear()
     gc_was = gc.isenabled()
     gc.disable()  # a world lives and goes as a whole: one look at its remains is enough
     try:
         return HuntedWorld(case, tape or Tape(case.tape), tell, keys).run()
     finally:
-        _SPARE.append(keys)
+        SPARE.append(keys)
         if gc_was:
             gc.enable()
 
 
-_SPARE: Final[list[LuaKeySpace]] = []
+SPARE: Final[list[LuaKeySpace]] = []
 """Key spaces that no world uses at the moment: making one costs a tenth of a small run."""
 
 
