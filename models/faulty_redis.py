@@ -71,24 +71,13 @@ class FaultyRedis(RedisServer):
         return self.execute(noted, server_ns)
 
     @property
-    def _now_us(self) -> int:
+    def now_us(self) -> int:
+        """What its clock says."""
         return EPOCH_MS * 1_000 + self.kernel.now // US + self.clock_us
-
-    def try_slots(self, node: str, most: int) -> tuple[int, str]:
-        """Claim a node's slots, at most so many: how many there were, and the last refusal."""
-        for given in range(most):
-            name = f"try-{node}-{given}"
-            keys = [f"{{cell}}:bind:{name}", f"{{cell}}:owner:session:{name}",
-                    f"{{cell}}:leases:{node}", f"{{cell}}:node:{node}"]  # fmt: skip
-            args: list[str | int] = [name, 0, "world", "world:1", 1_000, 1_000, 0]
-            reply: Any = self.keys.script(self._now_us, "claim", keys, [*args, node])
-            if reply[0] != b"CLAIMED":
-                return given, reply[1].decode()
-        return most, ""
 
     def leases_of(self, node: str) -> tuple[str, ...]:
         """Which attempts hold a slot of a node now: its leases that live."""
-        now_us = self._now_us
+        now_us = self.now_us
         held: Any = self.keys.command(
             now_us, "ZRANGEBYSCORE", f"{{cell}}:leases:{node}", now_us, "+inf"
         )

@@ -31,6 +31,7 @@ from simsched.models.links import LATE_NS, SimLinks
 from simsched.models.prices import CostModel
 from simsched.models.runtime import EPOCH_MS, SimRuntime
 from simsched.models.service import ServiceModel, Stage
+from simsched.models.slot_trial import try_slots
 from simsched.models.story import Line, Story
 from simsched.models.tape import Tape
 from simsched.models.tasks import Kernel
@@ -323,7 +324,7 @@ class HuntedWorld:
             worker, sound = socket.worker, not self.redis.is_down and socket.home is not None
             if sound and not (worker.dead or worker.hung or worker.held()):
                 held = len(self.redis.leases_of(socket.name))
-                given, refusal = self.redis.try_slots(socket.name, self.case.system.slots + 1)
+                given, refusal = try_slots(self.redis, socket.name, self.case.system.slots + 1)
                 self.emit(
                     SlotsTried(
                         at_ns=self.kernel.now, instance="", node=socket.name, given=given,
@@ -399,19 +400,19 @@ class HuntedWorld:
 
 def play(case: Case, *, tape: Tape | None = None, tell: Story | None = None) -> Played:
     """Play a case; without a tape, with the case's own departures."""
-    keys = _SPARE.pop() if _SPARE else LuaKeySpace()
+    keys = SPARE.pop() if SPARE else LuaKeySpace()
     keys.clear()
     gc_was = gc.isenabled()
     gc.disable()  # a world lives and goes as a whole: one look at its remains is enough
     try:
         return HuntedWorld(case, tape or Tape(case.tape), tell, keys).run()
     finally:
-        _SPARE.append(keys)
+        SPARE.append(keys)
         if gc_was:
             gc.enable()
 
 
-_SPARE: Final[list[LuaKeySpace]] = []
+SPARE: Final[list[LuaKeySpace]] = []
 """Key spaces that no world uses at the moment: making one costs a tenth of a small run."""
 
 

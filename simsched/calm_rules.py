@@ -28,6 +28,7 @@ from simsched.telemetry import (
     Disturbed,
     JobAdopted,
     JobAssigned,
+    JobCreated,
     JobDispatched,
     JobEnded,
     JobQueued,
@@ -91,6 +92,7 @@ class CalmRules:
         self._hindered_ns = -1
         self._work: dict[str, _Work] = {}
         self._left: deque[_Left] = deque()
+        self._asked: dict[str, tuple[str, int]] = {}
         self._cut_ns: dict[tuple[str, int], int] = {}
         self._running: dict[str, dict[tuple[str, int], int]] = {}
         self._blamed: dict[str, None] = {}
@@ -99,6 +101,7 @@ class CalmRules:
         """How much is remembered."""
         return {
             "attempts": len(self._work),
+            "asked": len(self._asked),
             "cuts": len(self._cut_ns),
             "blamed": len(self._blamed),
             "left": len(self._left),
@@ -112,6 +115,17 @@ class CalmRules:
             self._hindered_ns = max(self._hindered_ns, event.until_ns)
 
     # Attempts and their results
+
+    def job_created(self, event: JobCreated) -> None:
+        """Which utterance it is for."""
+        self._asked[event.job] = (event.session, event.utterance)
+        if len(self._asked) > REMEMBERED_MAX:
+            del self._asked[next(iter(self._asked))]
+
+    def _asked_again(self, job: str, work: _Work) -> bool:
+        """Whether the client has asked for the utterance since the attempt began."""
+        key = self._asked.get(job)
+        return key is not None and self._cut_ns.get(key, -1) >= work.since_ns
 
     def slot_taken(self, event: SlotTaken) -> None:
         self._begins(event, event.instance)
@@ -136,7 +150,7 @@ class CalmRules:
     def _again(self, event: SlotTaken | JobAssigned | JobDispatched, work: _Work) -> None:
         """I16: nothing was broken, so one attempt is enough."""
         self._checked["I16"] += 1
-        if self._broken_ns < work.since_ns:
+        if self._broken_ns < work.since_ns and not self._asked_again(event.job, work):
             self._findings.add(
                 "I16", event.at_ns, event.job,
                 f"{event.job} needed attempt {event.attempt} although nothing was broken",
@@ -173,6 +187,8 @@ class CalmRules:
     def _unheard(self, job: str, work: _Work, now_ns: int, instance: str) -> None:
         """An attempt is given up: nobody may have its result in hand."""
         if not work.result_ns or now_ns - work.result_ns <= self._grace_ns:
+            return
+        if self._asked_again(job, work):
             return
         self._checked["I4"] += 1
         if self._hindered_ns < work.result_ns:

@@ -259,12 +259,10 @@ class JobLedger:
     # The life of a job
 
     def job_queued(self, event: JobQueued) -> None:
-        """A job waits for a node."""
+        """A new job waits for a node; one that is tried again just goes on."""
         job = self._held_by(event)
-        if job is not None and job.state in (QUEUED, RUNNING):
-            if event.reason == RETRY:
-                job.queued_ns = -1  # not any node will do
-            elif job.state != QUEUED:
+        if job is not None and job.state in (QUEUED, RUNNING) and event.reason != RETRY:
+            if job.state != QUEUED:
                 job.queued_ns = event.at_ns
             self._move(job, QUEUED)
             job.deadline_ns = event.deadline_ns

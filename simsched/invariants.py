@@ -381,6 +381,7 @@ class Checker:
             Disturbed: calm.disturbed,
             UtteranceCut: calm.utterance_cut,
             SlotTaken: calm.slot_taken,
+            JobCreated: calm.job_created,
             JobAssigned: calm.job_runs,
             JobDispatched: calm.job_runs,
             JobAdopted: calm.job_adopted,

@@ -31,7 +31,7 @@ class JobEntry:
         "deadline_ns",
         "ended_by",
         "ended_ns",
-        "failed",
+        "failed_attempt",
         "forgotten",
         "gave_up",
         "holders",
@@ -66,8 +66,7 @@ class JobEntry:
         # The store may have forgotten it: it may be done once more, but not answered.
         self.forgotten = False
         self.accepted = 0
-        # The attempt whose failure came last: it may be noted by whoever hears of it.
-        self.failed = 0
+        self.failed_attempt = 0
         # Answers of the current attempt that came, and that were dropped.
         self.received = 0
         self.suppressed = 0

@@ -20,15 +20,17 @@ class ResultRules:
     def result_received(self, event: ResultReceived) -> None:
         """A node answered."""
         job = self._jobs.get(event.job)
-        if job is None:
-            return
-        if not event.success:
-            job.failed = event.attempt
-        if job.attempt == event.attempt:
+        if job is not None and job.attempt == event.attempt:
             job.received += 1
+        if job is not None and not event.success:
+            job.failed_attempt = event.attempt
 
     def result_accepted(self, event: ResultAccepted) -> None:
-        """An answer counts: the current attempt's, once."""
+        """
+        An answer counts: the current attempt's, once.
+
+        A failure is no answer: two instances may both hear of it while a job changes hands.
+        """
         self._checked["I4"] += 1
         self._checked["I12"] += 1
         if event.attempt != event.current_attempt:
@@ -40,7 +42,7 @@ class ResultRules:
         job = self._jobs.get(event.job)
         if job is None:
             return
-        excused = job.lane.alone or job.forgotten or job.failed == event.attempt
+        excused = job.lane.alone or job.forgotten or job.failed_attempt == event.attempt
         if job.accepted == event.attempt and not excused:
             self._findings.add(
                 "I12", event.at_ns, event.job,

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from simsched.dispatch import JobDispatcher
     from simsched.recovery import Recovery
 
+COMPLETION_WAITS_NS: Final = 2 * SECOND
+"""How long an instance may take, on purpose, to tell the store of an end (a fault point)."""
+
 RESULT_TRIES: Final = 30
 """How often, once a second, a store that is away is asked whose a result is."""
 
@@ -357,6 +360,8 @@ class ResultHandler:
     async def _report_end(self, op: Operation, job: Job, attempt: int, status: str) -> str:
         """The store's verdict; whose client is here knows better than it whose the session is."""
         session_id = job.request.session_id
+        if self._runtime.point("completion waits"):
+            await self._runtime.sleep(COMPLETION_WAITS_NS)
         for site in range(2):
             verdict = await self._store.complete(
                 op, session_id, job.job_id, attempt=attempt, node=job.node_id, status=status,

@@ -17,7 +17,7 @@ from textwrap import dedent
 from types import FunctionType
 from typing import Any
 
-from simsched.models import keyspace
+from simsched.models import hunted, keyspace
 
 
 class NotThere(Exception):
@@ -42,10 +42,12 @@ class Lua:
             return text if name == self.script else usual(name)
 
         keyspace.script_body = body  # type: ignore[assignment]  # it is cached, this is not
+        hunted.SPARE.clear()  # key spaces that have the usual script loaded
         try:
             yield
         finally:
             keyspace.script_body = usual
+            hunted.SPARE.clear()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from simsched.experiments.hunting.draw import hunted_policy
 from simsched.experiments.hunting.search import Hunt
 from simsched.experiments.hunting.shrink import shrink
 from simsched.models.hunted import Played, play
-from tests.mutants.planting import planted
+from tests.mutants.planting import NotThere, planted
 from tests.mutants.table import MUTANTS, Mutant
 
 SCHEDULES = 6_000
@@ -87,7 +87,10 @@ def look(
 ) -> tuple[str, bool]:
     """One mutant's line of the table, and whether it was found."""
     mutant = MUTANTS[name]
-    seen = find(mutant, schedules=schedules, seed=seed, known=known)
+    try:
+        seen = find(mutant, schedules=schedules, seed=seed, known=known)
+    except NotThere as error:
+        return f"{name:32s} NOT PLANTED: {error}", False
     if seen is None:
         return f"{name:32s} NOT FOUND in {schedules} schedules", False
     size = ""

@@ -33,7 +33,7 @@ SCRIPTS: Final = (
     Mutant(
         "completion-without-fence",
         "complete.lua takes the end of an attempt that is not current",
-        _lua("complete", "if current ~= tonumber(ARGV[2]) then", "if false then"),
+        _lua("complete", "if current ~= tonumber(ARGV[2]) and not gives_up then", "if false then"),
         ("I3", "I4", "I12", "conservation"),
     ),
     Mutant(
@@ -78,7 +78,7 @@ SCRIPTS: Final = (
             "claim",
             "local live = redis.call('ZCARD', leases)",
             "local live = redis.call('ZCARD', leases)\n"
-            "    local taken = redis.call('HINCRBY', KEYS[1 + candidates + i], 'taken', '1')\n"
+            "    local taken = redis.call('HINCRBY', KEYS[2 + candidates + i], 'taken', '1')\n"
             "    live = taken - 1",
         ),
         ("I5", "I15", "I16"),
@@ -106,7 +106,7 @@ SCRIPTS: Final = (
     Mutant(
         "claim-of-what-is-done",
         "claim.lua gives a slot to a job that is done",
-        _lua("claim", "if done or expected == 0 or attempt > expected then",
+        _lua("claim", "if not again and (done or expected == 0 or attempt > expected) then",
              "if not done and (expected == 0 or attempt > expected) then"),
         ("I3", "I5", "I12", "conservation"),
     ),
@@ -236,7 +236,7 @@ CORE: Final = (
     Mutant(
         "order-ignored",
         "answers leave as they come",
-        _code("scheduler:Scheduler.open_session", "Discipline(policy.result_order)",
+        _code("scheduler:_queue_of", "Discipline(policy.result_order)",
               'Discipline("fcfs")'),
         ("I6",),
     ),
