@@ -167,6 +167,11 @@ class LiveLinks:
         """Whether the session was opened here and is not over."""
         return session_id in self._kept
 
+    def kept_for(self, session_id: str) -> tuple[object, ...]:
+        """What waits for a client to come back."""
+        kept = self._kept.get(session_id)
+        return tuple(kept.messages) if kept else ()
+
     def join(self, session_id: str, peer: Peer, *, again: bool = False) -> None:
         """
         The session speaks through this connection from now on; what was kept goes out first.

@@ -110,6 +110,7 @@ class Sessions:
         timer = self._timers.pop(session_id, None)
         if timer is not None:
             timer.cancel()
+        self._scheduler.client_returned(session_id)
         self._greet(
             SessionInitAck(
                 session_id=session_id, trace_id=session.trace_id, message="session resumed"

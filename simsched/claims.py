@@ -58,7 +58,7 @@ class ClaimedCreation:
         self._state.book.add(job)
         try:
             verdict = await self._first_claim(self._placement.context(op, request), job)
-            if verdict in ("BOUND", "OVER") and request.again:
+            if verdict in ("BOUND", "OVER") and request.again and self._is_owed(job):
                 verdict = await self._anew(op, job, verdict)
         except StoreUnavailable:
             if self._state.policy_of(request.session_id).store_down == "refuse":
@@ -78,6 +78,14 @@ class ClaimedCreation:
             if not job.announced:
                 births.created(self._state, job)
         return job
+
+    def _is_owed(self, job: Job) -> bool:
+        """Whether the answer has neither come nor is on its way here, since the client is back."""
+        request = job.request
+        session = self._state.sessions.get(request.session_id)
+        key = (request.utterance, request.target_language, request.session_id)
+        answered = session is not None and key in session.answered
+        return not answered and self._state.book.get(job.job_id) is job
 
     async def _anew(self, op: Operation, job: Job, verdict: str) -> str:
         """The job is done, but its client says that the answer was lost: it is done once more."""

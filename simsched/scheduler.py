@@ -223,6 +223,12 @@ class Scheduler:
             else:
                 self.state.moved_here.pop(session_id, None)
 
+    def client_returned(self, session_id: str) -> None:
+        """A client lost its connection and is back: what had been sent may not have arrived."""
+        session = self.state.sessions.get(session_id)
+        if session is not None:
+            session.answered.clear()
+
     def from_client(
         self, session_id: str, message: object, *, patience_ns: int | None = None
     ) -> bool:
@@ -390,7 +396,8 @@ class Scheduler:
         elif isinstance(event, SendToSession) and event.outcome:
             self._delivery.forwarded(event)
         elif isinstance(event, SessionMoved):
-            self.state.moved_here.pop(event.session_id, None)
+            if event.to != self.runtime.instance_id:  # else it lay in the inbox of who is gone
+                self.state.moved_here.pop(event.session_id, None)
         elif isinstance(event, SendToSession):
             self.runtime.links.to_client(event.session_id, event.message)
         elif self._policy.job_scheme == "phases" and self._settings.remote_refresh_ns:
