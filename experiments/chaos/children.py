@@ -152,6 +152,7 @@ class Children:
     def __init__(self, logs: Path) -> None:
         self._logs = logs
         self._all: list[Child] = []
+        self._starting: dict[asyncio.Task[Child], None] = {}
 
     async def __aenter__(self) -> Self:
         self._logs.mkdir(parents=True, exist_ok=True)
@@ -163,6 +164,8 @@ class Children:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._starting:
+            await asyncio.wait(self._starting)
         for child in self._all:
             child._signal(signal.SIGKILL)
         await asyncio.gather(*(child.kill() for child in self._all))
@@ -180,6 +183,13 @@ class Children:
             ChildFailed: it cannot be started.
 
         """
+        # To its end, also if we are cancelled: a process that nobody knows is never reaped.
+        task = asyncio.create_task(self._start(name, words), name=f"start {name}")
+        self._starting[task] = None
+        task.add_done_callback(self._starting.pop)
+        return await asyncio.shield(task)
+
+    async def _start(self, name: str, words: Sequence[str]) -> Child:
         try:
             process = await asyncio.create_subprocess_exec(
                 *words, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,

@@ -16,6 +16,7 @@ from simsched.experiments.chaos.figures import figures, screen
 from simsched.experiments.chaos.judging import judge, told
 from simsched.experiments.chaos.merged import (
     in_order,
+    left_for_good,
     read_recordings,
     received,
     settings_of,
@@ -137,7 +138,7 @@ def verdict_of(outcome: Outcome) -> tuple[dict[str, Any], list[str]]:
     recordings = read_recordings(recordings_of(outcome))
     told_by_world = truths(outcome.system.deaths, outcome.hits, outcome.notes)
     events = in_order(told_by_world, *(one.events for one in recordings))
-    got = received(events, outcome.notes)
+    got = received(left_for_good(events, outcome.notes), outcome.notes)
     verdict = judge(
         got, outcome.notes, settings_of(recordings), outcome.ended_ns,
         leases=outcome.leases, running=outcome.running,

@@ -60,6 +60,12 @@ RESTS_MS: Final = {"instance_crash": 4_000, "node_crash": 3_000, "redis_failover
 
 REST_MS: Final = 1_000
 
+REDIS_TURN_MS: Final = 5_000
+"""What a fault of Redis, or of a link to it, takes on the average with its rest."""
+
+WAIT_MS: Final = 100
+"""The least between two faults."""
+
 
 class _Draws:
     """Numbers in the order of asking, from one key."""
@@ -131,19 +137,38 @@ def _faults(
     faults: list[Fault] = []
     at_ms = FIRST_FAULT_MS
     while waiting:
-        at_ms += pace_ms // 2 + draws.below(pace_ms)
-        for place, (kind, sort) in enumerate(waiting):
-            free = [one for one in _targets(sort, sizes) if busy.get(_holder(one), 0) <= at_ms]
-            if free:
-                del waiting[place]
-                fault = _fault(draws, kind, draws.one_of(free), at_ms)
-                rest_ms = REST_MS + RESTS_MS.get(kind, 0)
-                busy[_holder(fault.target)] = at_ms + fault.for_ms + rest_ms
-                faults.append(fault)
-                break
-    if at_ms > span_ms - QUIET_MS // 2:
-        raise ConfigError("chaos", "--duration", "longer, or --every-kind less")
+        wanted_ms = FIRST_FAULT_MS + len(faults) * pace_ms + draws.below(pace_ms)
+        at_ms = max(wanted_ms, at_ms + WAIT_MS)
+        if at_ms > span_ms - QUIET_MS // 2:
+            raise ConfigError("chaos", "--duration", "longer, or --every-kind less")
+        for_redis = [one for one in waiting if one[1].endswith("redis")]
+        if len(for_redis) * REDIS_TURN_MS > span_ms - QUIET_MS - at_ms:
+            # There is but one Redis, and much to be done to it: that comes first now.
+            waiting = for_redis + [one for one in waiting if one not in for_redis]
+        found = _first_free(draws, waiting, sizes, busy, at_ms)
+        if found is not None:
+            kind, target = found
+            fault = _fault(draws, kind, target, at_ms)
+            rest_ms = REST_MS + RESTS_MS.get(kind, 0)
+            busy[_holder(target)] = at_ms + fault.for_ms + rest_ms
+            faults.append(fault)
     return tuple(faults)
+
+
+def _first_free(
+    draws: _Draws,
+    waiting: list[tuple[str, str]],
+    sizes: dict[str, int],
+    busy: dict[str, int],
+    at_ms: int,
+) -> tuple[str, str] | None:
+    """Take the first that waits and has a target to which nothing is done now."""
+    for place, (kind, sort) in enumerate(waiting):
+        free = [one for one in _targets(sort, sizes) if busy.get(_holder(one), 0) <= at_ms]
+        if free:
+            del waiting[place]
+            return kind, draws.one_of(free)
+    return None
 
 
 def _targets(sort: str, sizes: dict[str, int]) -> list[str]:

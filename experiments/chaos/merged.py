@@ -33,6 +33,7 @@ from simsched.telemetry import (
     Disturbed,
     Event,
     InstanceDown,
+    UtteranceCut,
 )
 from simsched.units import SECOND
 
@@ -128,6 +129,21 @@ def truths(deaths: Iterable[Death], hits: Iterable[Hit], notes: Notes) -> list[E
 def in_order(*streams: Iterable[Event]) -> list[Event]:
     """All events by their moment; the order within one stream stays."""
     return sorted((event for stream in streams for event in stream), key=lambda one: one.at_ns)
+
+
+def left_for_good(events: Iterable[Event], notes: Notes) -> list[Event]:
+    """
+    The stream in which nobody is owed an answer in a session that its client has left.
+
+    What a broken link held back may ask for something when its client is long gone.
+    """
+    left = {session: at for at, session in notes.left}
+    told: list[Event] = []
+    for event in events:
+        told.append(event)
+        if type(event) is UtteranceCut and event.at_ns > left.get(event.session, event.at_ns):
+            told.append(ClientGone(at_ns=event.at_ns, instance="", session=event.session))
+    return told
 
 
 @dataclass(frozen=True, slots=True)
