@@ -33,12 +33,18 @@ from simsched.telemetry import (
     Disturbed,
     Event,
     InstanceDown,
+    JobCreated,
+    JobRefused,
+    JobRepeated,
     UtteranceCut,
 )
 from simsched.units import SECOND
 
 AFTERMATH_NS: Final = 3 * SECOND
 """How long after a fault has ended its consequences may still show, as in the simulated world."""
+
+OWES: Final = (UtteranceCut, JobCreated, JobRepeated, JobRefused)
+"""After one of these an answer is owed."""
 
 EVENTS: Final = "events.jsonl"
 
@@ -141,7 +147,7 @@ def left_for_good(events: Iterable[Event], notes: Notes) -> list[Event]:
     told: list[Event] = []
     for event in events:
         told.append(event)
-        if type(event) is UtteranceCut and event.at_ns > left.get(event.session, event.at_ns):
+        if isinstance(event, OWES) and event.at_ns > left.get(event.session, event.at_ns):
             told.append(ClientGone(at_ns=event.at_ns, instance="", session=event.session))
     return told
 
