@@ -27,6 +27,7 @@ from simsched.faults import KINDS
 from simsched.live.runtime import run
 
 CASE_FILE: Final = "case.toml"
+CLIENTS_FILE: Final = "clients.jsonl"
 FIGURES_FILE: Final = "chaos.json"
 VIOLATIONS_SHOWN: Final = 40
 
@@ -57,7 +58,8 @@ def chaos(context: click.Context, /, file: Path | None, out: Path, **asked: Any)
     """
     Kill, pause and cut real processes, and check every answer; exit code 1 if a promise broke.
 
-    With CASE.toml its schedule is played; else one is drawn and written to OUT/case.toml.
+    With CASE.toml its schedule is played; else one is drawn and written to OUT/case.toml. OUT also
+    gets what every instance recorded, what every client saw, and the figures (chaos.json).
     """
     case = _case(file, asked)
     _prepare(out)
@@ -120,6 +122,7 @@ def _play(case: Case, out: Path) -> int:
     outcome = run(play(case, out, _teller()))
     if sys.stderr.isatty():
         click.echo("", err=True)
+    outcome.notes.write(out / CLIENTS_FILE)
     found, lines = verdict_of(outcome)
     (out / FIGURES_FILE).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     for line in (*screen(found), *lines):

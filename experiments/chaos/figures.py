@@ -26,6 +26,12 @@ def figures(outcome: Outcome, got: Received, verdict: Verdict) -> dict[str, Any]
         "clients": len({turn.client for turn in outcome.case.turns}),
         "seconds": round((outcome.ended_ns - outcome.started_ns) / 1e9, 1),
         "faults": faults_done(outcome),
+        "timeline": [
+            {"kind": hit.fault.kind, "victim": hit.victim, "began_ns": hit.began_ns,
+             "ended_ns": hit.ended_ns}
+            for hit in outcome.hits
+        ],
+        "started_ns": outcome.started_ns,
         "redis_writes_lost": outcome.system.redis.losses,
         "utterances": verdict.utterances,
         "answers_lost_on_the_way": got.lost,

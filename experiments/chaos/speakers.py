@@ -17,8 +17,10 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
+import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 
@@ -102,6 +104,16 @@ class Notes:
         """Client and turn of what was never answered."""
         self.not_closed: list[str] = []
         """Sessions whose close was not acknowledged."""
+
+    def write(self, file: Path) -> None:
+        """Everything as JSON lines, in the order of time, for who wants to know more."""
+        lines: list[dict[str, Any]] = [
+            {"what": type(one).__name__.lower(), **one._asdict()}
+            for one in (*self.asked, *self.seen, *self.moved)
+        ]
+        lines += [{"what": "left", "at_ns": at, "session": session} for at, session in self.left]
+        lines.sort(key=lambda line: line["at_ns"])
+        file.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
 
 
 class _Wish:
