@@ -41,6 +41,7 @@ REPEATABLE: Final = frozenset(
         "heartbeat_keep",
         "own",
         "release_lease",
+        "reopen",
         "renew",
     }
 )

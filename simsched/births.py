@@ -11,7 +11,15 @@ from simsched.errors import SimschedError
 from simsched.jobs import Job, JobRequest
 from simsched.messages import JobResult
 from simsched.state import InstanceState, Session
-from simsched.telemetry import JobAdopted, JobCreated, JobQueued, JobRefused, JobRepeated, SlotTaken
+from simsched.telemetry import (
+    AnswerLost,
+    JobAdopted,
+    JobCreated,
+    JobQueued,
+    JobRefused,
+    JobRepeated,
+    SlotTaken,
+)
 from simsched.units import MS
 
 
@@ -71,6 +79,22 @@ def adopted(state: InstanceState, session: Session, result: JobResult) -> Job:
         )
     )  # fmt: skip
     return job
+
+
+def answer_lost(state: InstanceState, request: JobRequest) -> None:
+    """What was answered has not arrived: nobody is taken to have the answer any more."""
+    session = state.sessions.get(request.session_id)
+    if session is not None:
+        session.silenced.pop((request.utterance, request.target_language), None)
+        for target in request.targets or (request.session_id,):
+            session.answered.pop((request.utterance, request.target_language, target), None)
+    state.emit(
+        AnswerLost(
+            at_ns=state.runtime.now(), instance=state.runtime.instance_id,
+            session=request.session_id, utterance=request.utterance,
+            language=request.target_language,
+        )
+    )  # fmt: skip
 
 
 def repeated(state: InstanceState, job: Job, request: JobRequest) -> Job:

@@ -58,6 +58,8 @@ class ClaimedCreation:
         self._state.book.add(job)
         try:
             verdict = await self._first_claim(self._placement.context(op, request), job)
+            if verdict in ("BOUND", "OVER") and request.again:
+                verdict = await self._anew(op, job, verdict)
         except StoreUnavailable:
             if self._state.policy_of(request.session_id).store_down == "refuse":
                 self._state.book.drop(job)
@@ -76,6 +78,15 @@ class ClaimedCreation:
             if not job.announced:
                 births.created(self._state, job)
         return job
+
+    async def _anew(self, op: Operation, job: Job, verdict: str) -> str:
+        """The job is done, but its client says that the answer was lost: it is done once more."""
+        attempt = await self._store.reopen(op, job.job_id)
+        if not attempt:
+            return verdict  # it runs, and its answer is still to come
+        job.attempt = attempt
+        births.answer_lost(self._state, job.request)
+        return await self._first_claim(self._placement.context(op, job.request), job)
 
     async def _first_claim(self, ctx: JobContext, job: Job) -> str:
         """

@@ -30,6 +30,7 @@ from simsched.ledger_entries import (
 from simsched.result_rules import ResultRules
 from simsched.telemetry import (
     AnsweredAlone,
+    AnswerLost,
     ClientGone,
     Delivered,
     InstanceDown,
@@ -106,21 +107,7 @@ class JobLedger:
         utterance = self._utterance(event.session, event.utterance, event.at_ns)
         asked_again = utterance.instance not in ("", event.instance)
         utterance.instance = event.instance
-        if asked_again and utterance.settled:
-            self._owe_again(utterance)
-
-    def _owe_again(self, utterance: UtteranceEntry) -> None:
-        """
-        An utterance is asked for on another instance after it was settled here.
-
-        Who was told of an error may be answered anew; who lost its instance without an answer must.
-        """
-        lanes = list(utterance.lanes.values())
-        unanswered = not lanes or any(not lane.targets for lane in lanes)
-        for lane in lanes:
-            if lane.first == "error":
-                lane.targets, lane.first = (), ""
-        if unanswered:
+        if asked_again and utterance.settled and utterance.owes_again():
             utterance.settled = False
             self._answers_due.append(utterance)
 
@@ -161,6 +148,13 @@ class JobLedger:
     def answered_alone(self, event: AnsweredAlone) -> None:
         """Without the store two instances cannot know of each other's answer."""
         self._lane(event.session, event.utterance, event.language, event.at_ns).alone = True
+
+    def answer_lost(self, event: AnswerLost) -> None:
+        """The answer did not arrive: it is owed once more, and may come once more."""
+        utterance = self._utterance(event.session, event.utterance, event.at_ns)
+        utterance.since_ns = event.at_ns
+        utterance.lanes.pop(event.language, None)
+        self._lane(event.session, event.utterance, event.language, event.at_ns)
 
     def job_yielded(self, event: JobYielded) -> None:
         """An instance leaves the job to another."""

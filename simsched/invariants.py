@@ -28,6 +28,7 @@ from simsched.findings import (
 )
 from simsched.telemetry import (
     AnsweredAlone,
+    AnswerLost,
     ClientGone,
     Delivered,
     Disturbed,
@@ -311,6 +312,7 @@ class Checker:
             JobAdopted: (jobs.job_adopted,),
             JobYielded: (jobs.job_yielded,),
             AnsweredAlone: (jobs.answered_alone,),
+            AnswerLost: (jobs.answer_lost,),
             ClientGone: (jobs.client_gone,),
         }
 

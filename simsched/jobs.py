@@ -84,6 +84,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     first_audio_ms: int = 0
     features: tuple[str, ...] = ()
     pending_ns: int | None = None
+    again: bool = False
 
     @property
     def pair(self) -> tuple[str, str]:

@@ -99,6 +99,19 @@ class UtteranceEntry:
         self.lanes: dict[str, Lane] = {}
         self.settled = False
 
+    def owes_again(self) -> bool:
+        """
+        Whether an answer is owed anew: it is asked for elsewhere after it was settled here.
+
+        Who was told of an error may be answered anew; who lost its instance without an answer must.
+        """
+        lanes = list(self.lanes.values())
+        unanswered = not lanes or any(not lane.targets for lane in lanes)
+        for lane in lanes:
+            if lane.first == "error":
+                lane.targets, lane.first = (), ""
+        return unanswered
+
     def language_of(self, job: JobEntry | None) -> str:
         """The language of a job of this utterance; where it is not known, the first there is."""
         for language, lane in self.lanes.items():

@@ -15,7 +15,14 @@ from simsched.chance import key_of
 from simsched.delivery import Delivery
 from simsched.dispatch import JobDispatcher
 from simsched.errors import StoreUnavailable
-from simsched.inbox import DispatchToNode, ForwardResult, InboxEvent, NodeSeen, SendToSession
+from simsched.inbox import (
+    DispatchToNode,
+    ForwardResult,
+    InboxEvent,
+    NodeSeen,
+    SendToSession,
+    SessionMoved,
+)
 from simsched.jobs import Job, request_id
 from simsched.messages import (
     AudioChunk,
@@ -138,6 +145,7 @@ class Scheduler:
         session_id: str = "",
         audio_format: str = "opus",
         resumes: bool = False,
+        left: str = "",
     ) -> SessionInitAck:
         """
         A client says hello; its actor starts.
@@ -147,12 +155,14 @@ class Scheduler:
             session_id: given when a session is resumed on this instance; else a new one is made.
             audio_format: what the client will send; the reference always says opus.
             resumes: the client goes on with a session that it had on another instance.
+            left: that instance, if it is known.
 
         """
         runtime = self.runtime
         known = self.state.sessions.get(session_id)
         if resumes and self.presence is not None:
-            runtime.start(self.presence.session_moved(session_id), name=f"move {session_id}")
+            moving = self.presence.session_moved(session_id, left)
+            runtime.start(moving, name=f"move {session_id}")
         if known is not None and not known.closing:
             return SessionInitAck(session_id=session_id, trace_id=known.trace_id)
         self._sessions_opened += 1
@@ -379,6 +389,8 @@ class Scheduler:
             self._take_forwarded(event.message)
         elif isinstance(event, SendToSession) and event.outcome:
             self._delivery.forwarded(event)
+        elif isinstance(event, SessionMoved):
+            self.state.moved_here.pop(event.session_id, None)
         elif isinstance(event, SendToSession):
             self.runtime.links.to_client(event.session_id, event.message)
         elif self._policy.job_scheme == "phases" and self._settings.remote_refresh_ns:

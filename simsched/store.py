@@ -309,6 +309,13 @@ class CellStore:
             return "", 0, False
         return _text(reply[0]), int(_text(reply[1])), reply[2] == b"done"
 
+    async def reopen(self, op: Operation, job: str) -> int:
+        """Take back that a job is done; the attempt that it has come to, 0 if it is not done."""
+        reply = await self._store.script(
+            steps.COMPLETE, op, "reopen", [self._binding(job)], [job, OUTCOME_TTL_MS], site=2
+        )
+        return _whole(reply)
+
     async def be_present(self, op: Operation, ttl_ms: int) -> list[str]:
         """Give a sign of life; the other instances that have given none for too long."""
         reply = await self._store.script(

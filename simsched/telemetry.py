@@ -329,6 +329,18 @@ class AnsweredAlone(Event, tag="answered_alone"):
     language: str
 
 
+class AnswerLost(Event, tag="answer_lost"):
+    """
+    A client asks again for what was answered: the answer was lost with its connection.
+
+    It is owed anew, to whoever has it not.
+    """
+
+    session: str
+    utterance: int
+    language: str
+
+
 class JobYielded(Event, tag="job_yielded"):
     """An instance leaves a job to another one that has it as well."""
 
@@ -346,6 +358,7 @@ AnyEvent = (
     | JobRefused | JobQueued | JobAssigned | JobDispatched | JobAccepted | JobEnded
     | ResultReceived | ResultAccepted | ResultSuppressed | Delivered | SlotTaken | SlotFreed
     | SlotsForgotten | NodeRegistered | NodeOffline | NodeRunning | RequestLock
-    | InstanceDown | ClientGone | JobAdopted | JobYielded | AnsweredAlone | Disturbed
+    | InstanceDown | ClientGone | JobAdopted | JobYielded | AnsweredAlone | AnswerLost
+    | Disturbed
 )  # fmt: skip
 """Every event, for decoding a recording: `msgspec.json.Decoder(AnyEvent)`."""

@@ -76,6 +76,7 @@ class WholeUtterances:
                 first_audio_ms=self._runtime.now_ms(),
                 features=asked_for(message.features) or session.features,
                 pending_ns=patience_ns,
+                again=bool(message.again),
             )
             await self._make_job(session, request)
         session.work_open -= 1

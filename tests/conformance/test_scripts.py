@@ -216,9 +216,23 @@ class Scripts(RuleBasedStateMachine):
     def dec_running(self, node: str) -> None:
         self.run("dec_running", [cell("cap", node)], [])
 
+    @rule(job=JOBS, ttl_ms=TTLS_MS)
+    def reopen(self, job: str, ttl_ms: int) -> None:
+        self.run("reopen", [cell("bind", job)], [job, self.lasting(ttl_ms)])
+
+    @rule(
+        owner=INSTANCES,
+        ttl_ms=TTLS_MS,
+        mode=st.sampled_from(["keep", "take", "forget"]),
+        digest=TOKENS,
+    )
+    def resume(self, owner: str, ttl_ms: int, mode: str, digest: str) -> None:
+        self.run("resume", [cell("resume", "s")], [mode, owner, digest, self.lasting(ttl_ms)])
+
     @rule(job=JOBS, owner=TOKENS)
     def lock(self, job: str, owner: str) -> None:
         # Its life is native, so it must outlast the test on every side.
+        self.servers_forget()  # a plain command finds what lingers on a server
         words = ("SET", cell("lock", job), owner, "NX", "PX", 3_600_000)
         assert self.space.command(self.now_us, *words) == self.other.command(self.now_us, *words)
         self.compare()
