@@ -30,6 +30,7 @@ from simsched.errors import MessageError
 from simsched.experiments.chaos.system import System
 from simsched.messages import (
     Error,
+    ErrorCode,
     MissingResult,
     ServerToClient,
     SessionClose,
@@ -123,6 +124,7 @@ class _Wish:
         self.turn = turn
         self.number = number
         self.utterance = -1
+        self.said_in = ""
         self.settled = False
 
 
@@ -221,7 +223,9 @@ class Speaker:
             session_id=self.session, utterance_index=wish.utterance, manual_cut=True,
             src_lang="zh", tgt_lang="en", audio=bytes(wish.turn.audio_ms * BYTES_PER_MS),
             audio_format="pcm16", sample_rate=SAMPLE_RATE_HZ,
+            again=(wish.said_in == self.session) or None,
         )  # fmt: skip
+        wish.said_in = self.session
         note = Asked(time.monotonic_ns(), self.number, wish.number, self.session, wish.utterance)
         self._notes.asked.append(note)
         with suppress(ConnectionClosed):
@@ -312,7 +316,7 @@ class Speaker:
         )  # fmt: skip
         await socket.send(wire.encode(init).decode())
         ack = wire.decode_server_to_client(await socket.recv())
-        if isinstance(ack, Error) and goes_on:
+        if isinstance(ack, Error) and goes_on and ack.code == ErrorCode.SESSION_CLOSED:
             self._key = None  # nobody knows this session any more: begin a new one
             return False
         if not isinstance(ack, SessionInitAck):
