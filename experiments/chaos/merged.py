@@ -173,13 +173,13 @@ class Received:
 
 def received(events: Sequence[Event], notes: Notes) -> Received:
     """Match what instances say that they sent with what clients say that they saw."""
-    seen = Counter((one.session, one.utterance, one.outcome) for one in notes.seen)
+    seen = Counter((one.session, one.utterance, one.outcome, one.instance) for one in notes.seen)
     kept: list[Event] = []
     gaps: dict[tuple[str, int], bool] = {}
     lost = 0
     for event in events:
         if type(event) is Delivered:
-            key = (event.session, event.utterance, event.outcome)
+            key = (event.session, event.utterance, event.outcome, event.instance)
             if not seen[key]:
                 lost += 1
                 continue
@@ -188,7 +188,7 @@ def received(events: Sequence[Event], notes: Notes) -> Received:
         kept.append(event)
     strange = [
         (outcome, session, utterance)
-        for (session, utterance, outcome), count in sorted(seen.items())
+        for (session, utterance, outcome, _), count in sorted(seen.items())
         if count > 0 and outcome != "error"
     ]
     return Received(kept, lost, gaps, strange)

@@ -72,10 +72,11 @@ class Asked(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A client was told how an utterance ended."""
+    """A client was told how an utterance ended, by the instance that it was connected to."""
 
     at_ns: int
     client: int
+    instance: str
     session: str
     utterance: int
     outcome: str
@@ -150,6 +151,7 @@ class Speaker:
         self._notes = notes
         self._resumes = resumes
         self.session = ""
+        self._home = ""
         self._key: str | None = None
         self._socket: ClientConnection | None = None
         self._next = 0
@@ -271,6 +273,7 @@ class Speaker:
                 continue
             pause_s = AGAIN_S
             self._socket = socket
+            self._home = self._system.client_at[self.number]
             self._moved.set()
             asking = asyncio.create_task(self._ask_again())
             await self._listen(socket)
@@ -365,7 +368,9 @@ class Speaker:
             self._moved.set()
 
     def _told(self, session: str, utterance: int, outcome: str, detail: str) -> None:
-        note = Seen(time.monotonic_ns(), self.number, session, utterance, outcome, detail)
+        note = Seen(
+            time.monotonic_ns(), self.number, self._home, session, utterance, outcome, detail
+        )
         self._notes.seen.append(note)
         wish = self._by_index.get(utterance) if session == self.session else None
         if wish is not None:

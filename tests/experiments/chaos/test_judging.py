@@ -137,12 +137,14 @@ def recorded(folder: Path, streams: dict[str, list[Event]]) -> Path:
     return folder
 
 
-def saw(notes: Notes, client: int, session: str, utterances: Sequence[int]) -> Notes:
+def saw(
+    notes: Notes, client: int, session: str, utterances: Sequence[int], instance: str = "i-0"
+) -> Notes:
     """A client asked for these, and saw an answer to each."""
     for turn, utterance in enumerate(utterances):
         at_ns = ORIGINS["i-0"] + (10 + utterance) * SECOND
         notes.asked.append(Asked(at_ns, client, turn, session, utterance))
-        notes.seen.append(Seen(at_ns + SECOND, client, session, utterance, RESULT, ""))
+        notes.seen.append(Seen(at_ns + SECOND, client, instance, session, utterance, RESULT, ""))
     return notes
 
 
@@ -166,7 +168,7 @@ def words(found: Verdict) -> list[str]:
 def test_a_run_in_which_nothing_broke_passes(tmp_path: Path) -> None:
     """Two instances, two clients, every answer in its place; and that was put to the test."""
     streams = {"i-0": whole("s-0", range(5)), "i-1": whole("s-1", range(3), "i-1")}
-    notes = saw(saw(Notes(), 0, "s-0", range(5)), 1, "s-1", range(3))
+    notes = saw(saw(Notes(), 0, "s-0", range(5)), 1, "s-1", range(3), "i-1")
     found, got = verdict(recorded(tmp_path, streams), notes)
     assert words(found) == []
     assert (got.lost, found.checked["I3"], found.jobs["finished"]) == (0, 8, 8)
@@ -190,7 +192,7 @@ def test_an_answer_that_is_seen_again_is_a_violation(tmp_path: Path) -> None:
     events = whole("s-0", range(3))
     again = events[:-1] + delivered("s-0", 1, 20 * SECOND, gap=True) + events[-1:]
     notes = saw(Notes(), 0, "s-0", range(3))
-    notes.seen.append(Seen(ORIGINS["i-0"] + 20 * SECOND, 0, "s-0", 1, RESULT, ""))
+    notes.seen.append(Seen(ORIGINS["i-0"] + 20 * SECOND, 0, "i-0", "s-0", 1, RESULT, ""))
     told_by_both = words(verdict(recorded(tmp_path / "a", {"i-0": again}), notes)[0])
     assert any("turn 1 of c-0 was answered again" in line for line in told_by_both)
     assert any("I3 twice: utterance 1" in line for line in told_by_both)
@@ -220,7 +222,7 @@ def test_an_answer_that_got_lost_on_the_way_is_none(tmp_path: Path) -> None:
     notes = saw(Notes(), 0, "s-0", [0])
     died_ns = ORIGINS["i-0"] + 11 * SECOND + MS
     deaths = [Death("i-0", died_ns - MS, died_ns, (0,))]
-    notes.seen = [Seen(ORIGINS["i-1"] + 14 * SECOND, 0, "s-0", 0, RESULT, "")]
+    notes.seen = [Seen(ORIGINS["i-1"] + 14 * SECOND, 0, "i-1", "s-0", 0, RESULT, "")]
     folder = recorded(tmp_path, {"i-0": first, "i-1": second})
     found, got = verdict(folder, notes, deaths)
     assert got.lost == 1
@@ -277,7 +279,7 @@ def test_a_slot_that_is_still_held_is_a_violation(tmp_path: Path) -> None:
 def test_an_answer_to_what_nobody_asked_is_a_violation(tmp_path: Path) -> None:
     """A client knows what it said."""
     notes = saw(Notes(), 0, "s-0", range(3))
-    notes.seen.append(Seen(END_NS, 0, "s-0", 9, ERROR, "NO_NODE"))
+    notes.seen.append(Seen(END_NS, 0, "i-0", "s-0", 9, ERROR, "NO_NODE"))
     found = words(verdict(recorded(tmp_path, {"i-0": whole("s-0", range(3))}), notes)[0])
     assert found == ["s-0: error for utterance 9, which nobody asked for (client)"]
 
