@@ -169,10 +169,21 @@ class CalmRules:
 
     def result_received(self, event: ResultReceived) -> None:
         work = self._work.get(event.job)
+        if not event.success and self._is_haunted(event.node):
+            self._work.pop(event.job, None)
+            return
         current = work is not None and work.attempt == event.attempt and not work.result_ns
         if event.success and current and self._is_alive(event.job):
             assert work is not None
             self._work[event.job] = work._replace(result_ns=event.at_ns)
+
+    def _is_haunted(self, node: str) -> bool:
+        """Whether a node works on what nobody waits for: it may refuse what the store gives it."""
+        for job_id, attempt in self._running.get(node, ()):
+            work = self._work.get(job_id)
+            if not self._is_alive(job_id) or work is None or work.attempt > attempt:
+                return True
+        return False
 
     def result_accepted(self, event: ResultAccepted) -> None:
         work = self._work.get(event.job)
