@@ -181,8 +181,9 @@ class Faults:
             return
         key = (fault.kind, step or "time")
         self.hit[key] = self.hit.get(key, 0) + 1
-        until_ns = self._kernel.now + fault.for_ms * MS + AFTERMATH_NS
-        self.last_ns = max(self.last_ns, until_ns - AFTERMATH_NS)
+        ended_ns = self._kernel.now + fault.for_ms * MS
+        self.last_ns = max(self.last_ns, ended_ns)
+        until_ns = ended_ns + AFTERMATH_NS + self._lingers_ns(fault)
         self._world.emit(
             Disturbed(
                 at_ns=self._kernel.now, instance="", until_ns=until_ns, kind=fault.kind,
@@ -192,6 +193,12 @@ class Faults:
         where = f" in {step}" if fault.is_at_step else ""
         lasts = f" for {fault.for_ms} ms" if fault.for_ms else ""
         self._tell(fault.target, f"FAULT {fault.kind}{where}{lasts}")
+
+    def _lingers_ns(self, fault: Fault) -> int:
+        """What it leaves behind: work that was begun slowly, leases that a clock has prolonged."""
+        if fault.kind == "node_slow":
+            return round(fault.factor * self._case.system.service_ms) * MS
+        return abs(fault.by_ms) * MS if fault.kind == "clock_jump" else 0
 
     def _after(self, fault: Fault, action: Callable[[], None]) -> None:
         self._kernel.call_at(self._kernel.now + fault.for_ms * MS, action)

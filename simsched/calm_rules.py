@@ -128,6 +128,10 @@ class CalmRules:
         return key is not None and self._cut_ns.get(key, -1) >= work.since_ns
 
     def slot_taken(self, event: SlotTaken) -> None:
+        """A slot is given; one that is only renewed begins nothing."""
+        renewed = event.expires_ns > 0 and not event.live
+        if renewed and event.job not in self._work:
+            return
         self._begins(event, event.instance)
 
     def job_runs(self, event: JobAssigned | JobDispatched) -> None:
@@ -271,10 +275,10 @@ class CalmRules:
         job, work = self._jobs.get(job_id), self._work.get(job_id)
         if job is None or work is None or job.state == ABANDONED or work.attempt < attempt:
             return 0  # not told yet, or nobody has it any more and the lease runs out
-        if job.state not in (QUEUED, RUNNING):
-            over_ns = job.ended_ns
-        elif work.attempt > attempt:
+        if work.attempt > attempt:
             over_ns = work.since_ns
+        elif job.state not in (QUEUED, RUNNING):
+            over_ns = job.ended_ns
         else:
             over_ns = work.left_ns
         if over_ns and event.at_ns - over_ns > self._grace_ns and self._hindered_ns < over_ns:

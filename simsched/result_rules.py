@@ -61,8 +61,8 @@ class ResultRules:
         job = self._jobs.get(event.job)
         if job is None or event.reason not in ("duplicate", "terminal"):
             return
-        if job.forgotten:
-            return  # a store that forgot may have given the same number twice
+        if job.forgotten or job.failed_attempt == event.attempt:
+            return  # a store that forgot may have given the number twice; a failure is no answer
         self._checked["I4"] += 1
         if event.attempt != job.attempt:
             return
