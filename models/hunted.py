@@ -202,6 +202,12 @@ class HuntedWorld:
             send=socket.send, emit=self.journal.event,
         )  # fmt: skip
         worker.prepare()
+        worker.disturbs = lambda kind: self.emit(
+            Disturbed(
+                at_ns=self.kernel.now, instance="", until_ns=self.kernel.now + AFTERMATH_NS,
+                kind=kind, target=name,
+            )
+        )
         socket.worker = worker
         self.network.workers[name] = worker
         socket.connect()

@@ -279,13 +279,20 @@ class CellStore:
         status: str,
         site: int = 0,
     ) -> str:
-        """Report a job's end: ACCEPTED, STALE, DONE or MOVED; see `complete.lua`."""
+        """
+        Report a job's end: ACCEPTED, STALE, DONE or MOVED; see `complete.lua`.
+
+        OURS: not accepted either, but what the store knows better is this instance's own doing.
+        """
         keys = [self._binding(job), self._leases(node), self._owner("session", session)]
         args: list[str | int] = [
             job, attempt, status, self._token(attempt), OUTCOME_TTL_MS, self._instance,
         ]  # fmt: skip
         reply = await self._store.script(steps.COMPLETE, op, "complete", keys, args, site=site)
-        return _text(_items(reply)[0])
+        verdict, *rest = _items(reply)
+        by = _text(rest[1]) if len(rest) > 1 else ""
+        is_ours = by == self._instance or by.rpartition(":")[0] == self._instance
+        return "OURS" if is_ours else _text(verdict)
 
     def _token(self, attempt: int) -> str:
         """What tells our end of an attempt, or our claim of it, from another instance's."""
