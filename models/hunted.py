@@ -25,7 +25,7 @@ from simsched.models.faulty_links import FaultyNetwork
 from simsched.models.faulty_nodes import FaultyWorker, NodeSocket
 from simsched.models.faulty_redis import FaultyRedis, FaultyStore
 from simsched.models.hunted_clients import ScriptedClient
-from simsched.models.hunted_sinks import Journal, Steps, Voice
+from simsched.models.hunted_sinks import Journal, Operations, Voice
 from simsched.models.keyspace import LuaKeySpace
 from simsched.models.links import SimLinks
 from simsched.models.prices import CostModel
@@ -121,7 +121,7 @@ class HuntedWorld:
         self._run_key = key_of("case", case.seed)
         self._costs = _costs(system.costs)
         self._charges = self._costs.charges()
-        self._steps = Steps()
+        self._operations = Operations()
         self.checker = Checker(_check_settings(self.policy, case))
         self.journal = Journal(self.checker, story)
         self.redis = FaultyRedis(self.kernel, keys)
@@ -147,8 +147,8 @@ class HuntedWorld:
         name = f"i-{number}" + (f".{life}" if life else "")
         group, system = Group(self.kernel, name), self.case.system
         runtime = SimRuntime(
-            self.kernel, name, charges=self._charges, steps=self._steps,  # type: ignore[arg-type]
-            operations=self._steps, telemetry=Voice(self.journal, group),  # type: ignore[arg-type]
+            self.kernel, name, charges=self._charges, steps=None,
+            operations=self._operations, telemetry=Voice(self.journal, group),  # type: ignore[arg-type]
             run_key=self._run_key, cores=CORES, group=group, index=number,
         )  # fmt: skip
         self._probes[number].attach(runtime)
@@ -168,7 +168,7 @@ class HuntedWorld:
     def _store(self, number: int, name: str, group: Group) -> FaultyStore:
         kind = FaultyStore if self._story is None else _ToldStore
         store = kind(
-            self.redis, self._costs, self._steps, instance=number, group=group,  # type: ignore[arg-type]
+            self.redis, self._costs, None, instance=number, group=group,
             connections=self.policy.connections, shared_with_reader=False,
         )  # fmt: skip
         store.equip(self.redis, self.network.probes[number], self._tape, name)
