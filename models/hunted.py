@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any, Final
@@ -114,7 +115,7 @@ class HuntedWorld:
     ) -> None:
         self.case = case
         system = case.system
-        self.policy = parse_policy(case.policy)
+        self.policy = _policy(case.policy)
         self.kernel = Kernel(ties="fifo")
         self._tape = tape
         self._story = story
@@ -372,14 +373,9 @@ _SPARE: Final[list[LuaKeySpace]] = []
 """Key spaces that no world uses at the moment: making one costs a tenth of a small run."""
 
 
-_COSTS: Final[dict[str, CostModel]] = {}
-
-
-def _costs(name: str) -> CostModel:
-    """Cost models are read once per process: a hunt plays thousands of cases."""
-    if name not in _COSTS:
-        _COSTS[name] = CostModel.load(name)
-    return _COSTS[name]
+# A hunt plays thousands of cases with one policy and one cost model.
+_policy = lru_cache(maxsize=16)(parse_policy)
+_costs = lru_cache(maxsize=16)(CostModel.load)
 
 
 def _health(heartbeat_ms: int) -> HealthLimits:
