@@ -13,7 +13,7 @@ inbox worker's blocking read holds for up to a second whenever it gets it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from simsched.chance import key_of, mix
@@ -165,14 +165,14 @@ class SimStore:
         self._plans: list[_Plan | None] = [None] * len(CATALOGUE)
         self.arrivals: SimMailbox[Callable[[], None]] = SimMailbox(server.kernel)
 
-    async def command(self, step: Step, op: Operation, *words: str | int, site: int = 0) -> Reply:
+    def command(
+        self, step: Step, op: Operation, *words: str | int, site: int = 0
+    ) -> Coroutine[Any, Any, Reply]:
         """One plain command."""
         server = self._server
-        return await self._call(
-            step, op, site, 0, lambda now_us: server.keys.command(now_us, *words)
-        )
+        return self._call(step, op, site, 0, lambda now_us: server.keys.command(now_us, *words))
 
-    async def script(
+    def script(
         self,
         step: Step,
         op: Operation,
@@ -181,10 +181,10 @@ class SimStore:
         args: Sequence[str | int],
         *,
         site: int = 0,
-    ) -> Reply:
+    ) -> Coroutine[Any, Any, Reply]:
         """One script, atomically."""
         server = self._server
-        return await self._call(
+        return self._call(
             step, op, site, 0, lambda now_us: server.keys.script(now_us, name, keys, args)
         )
 
