@@ -9,6 +9,7 @@ Rules:
 
 - time is a whole number of nanoseconds; ties go by serial number, first come first served, or
   shuffled on purpose;
+- a wait is not queued if nothing else is due before or at its end: the clock moves on;
 - errors come out of a run as the objects that were raised;
 - the run ends with its main task, not with an empty queue; what is left over is ended then.
 
