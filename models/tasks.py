@@ -117,6 +117,7 @@ class Kernel:
             return False
         if self.running.group.held is not None:  # type: ignore[union-attr]  # a task asks this
             return False
+        self.next_serial()  # the number that its wait would have had, so that others keep theirs
         self.env._now = self.now = at_ns
         return True
 
