@@ -43,7 +43,11 @@ Action = Callable[[int], Reply]
 
 
 class FaultyRedis(RedisServer):
-    """The one server; who breaks it sets its attributes."""
+    """
+    The one server; who breaks it sets its attributes.
+
+    `remembers` false: it will never fail over, so that it need not keep what it has executed.
+    """
 
     def __init__(self, kernel: Kernel, keys: LuaKeySpace | None = None) -> None:
         super().__init__(kernel, keys)
@@ -51,7 +55,8 @@ class FaultyRedis(RedisServer):
         self.slow_until_ns = 0
         self.slower_ns = 0
         self.clock_us = 0
-        self._done: list[tuple[int, Action, bool]] = []
+        self.remembers = True
+        self._done: list[tuple[int, Action]] = []
 
     @property
     def is_down(self) -> bool:
@@ -59,16 +64,21 @@ class FaultyRedis(RedisServer):
         return self.kernel.now < self.down_until_ns
 
     def call(self, action: Action, server_ns: int, *, writes: bool) -> tuple[Reply, int, int]:
-        """Execute one call that has just arrived, as `execute` does, and remember it."""
-
-        def noted(now_us: int) -> Reply:
-            now_us += self.clock_us
-            self._done.append((now_us, action, writes))
-            return action(now_us)
-
+        """Execute one call that has just arrived, as `execute` does, and remember a write."""
         if self.kernel.now < self.slow_until_ns:
             server_ns += self.slower_ns
-        return self.execute(noted, server_ns)
+        if self.clock_us or (writes and self.remembers):
+            action = self._noted(action, writes)
+        return self.execute(action, server_ns)
+
+    def _noted(self, action: Action, writes: bool) -> Action:
+        def noted(now_us: int) -> Reply:
+            now_us += self.clock_us
+            if writes:
+                self._done.append((now_us, action))
+            return action(now_us)
+
+        return noted
 
     @property
     def now_us(self) -> int:
@@ -90,13 +100,10 @@ class FaultyRedis(RedisServer):
 
     def lose(self, writes: int) -> None:
         """A replica takes over that lacks the last `writes` writes."""
-        kept = list(self._done)
-        while writes and kept:
-            writes -= kept.pop()[2]
+        kept = self._done[: max(0, len(self._done) - writes)]
         self.forget()
-        for now_us, action, is_write in kept:
-            if is_write:
-                action(now_us)
+        for now_us, action in kept:
+            action(now_us)
         self._done = kept
 
 
@@ -275,8 +282,7 @@ class FaultyStore(SimStore):
     async def _round_trip(
         self, step: Step, op: Operation, site: int, n: int, action: Action, asked: int
     ) -> Reply:
-        plan = self._plans[step.index]
-        assert plan is not None, f"{step.name} is no Redis step"
+        plan = self._plans[step.index] or self._plan(step)
         probe, kernel = self.probe, self.kernel
         now = kernel.now
         probe.before(step)
