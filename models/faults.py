@@ -181,12 +181,14 @@ class Faults:
             return
         key = (fault.kind, step or "time")
         self.hit[key] = self.hit.get(key, 0) + 1
-        until_ns = self._kernel.now + fault.for_ms * MS + AFTERMATH_NS
-        self.last_ns = max(self.last_ns, until_ns - AFTERMATH_NS)
+        over_ns = self._kernel.now + (fault.for_ms + fault.delay_ms) * MS
+        # Work that was left behind may still be in progress on a node.
+        until_ns = over_ns + AFTERMATH_NS + self._case.system.service_ms * MS
+        self.last_ns = max(self.last_ns, over_ns)
         self._world.emit(
             Disturbed(
                 at_ns=self._kernel.now, instance="", until_ns=until_ns, kind=fault.kind,
-                target=fault.target,
+                target=fault.target, over_ns=over_ns,
             )
         )  # fmt: skip
         where = f" in {step}" if fault.is_at_step else ""

@@ -285,10 +285,11 @@ class HuntedWorld:
         """What is so late that somebody may give up waiting for it is a fault like any other."""
         group = label.partition(" ")[0]
         if value >= LONG_LATE.get(group, value + 1):
-            until_ns = self.kernel.now + LATE_NS[-1] + AFTERMATH_NS
+            over_ns = self.kernel.now + LATE_NS[-1]
             late = Disturbed(
-                at_ns=self.kernel.now, instance="", until_ns=until_ns, kind="late", target=group
-            )
+                at_ns=self.kernel.now, instance="", until_ns=over_ns + AFTERMATH_NS, kind="late",
+                target=group, over_ns=over_ns,
+            )  # fmt: skip
             self.emit(late)
 
     async def _count_slots(self) -> None:

@@ -111,7 +111,8 @@ class CalmRules:
         self._broken_ns = max(self._broken_ns, event.until_ns)
         link = event.target.partition("/")[2]
         if link != "instance" and not event.kind.startswith(BYSTANDERS):
-            self._hindered_ns = max(self._hindered_ns, event.until_ns)
+            over_ns = event.over_ns + 2 * self._grace_ns if event.over_ns else event.until_ns
+            self._hindered_ns = max(self._hindered_ns, over_ns)
 
     # Attempts and their results
 
@@ -262,9 +263,12 @@ class CalmRules:
         else:
             over_ns = work.left_ns
         if over_ns and event.at_ns - over_ns > self._grace_ns and self._hindered_ns < over_ns:
+            ended = job.state not in (QUEUED, RUNNING)
+            others = ended and work.attempt == attempt and work.instance != job.ended_by
+            why = "another instance has given up" if others else "is over"
             self._blame(
                 f"kept {member}", "I5", event.at_ns, event.node,
-                f"the store keeps the slot of {job_id} attempt {attempt}, which is over",
+                f"the store keeps the slot of {job_id} attempt {attempt}, which {why}",
             )  # fmt: skip
         return 0 if over_ns else work.since_ns
 

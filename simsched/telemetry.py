@@ -371,9 +371,11 @@ class Disturbed(Event, tag="disturbed"):
     The world's truth: something is broken; until then nobody is blamed for being slow.
 
     `kind` is the fault's (see `simsched.faults`), `target` what it hit; "" where nobody knows.
+    `over_ns` is when the fault itself is over, 0 where nobody knows; its consequences last longer.
     """
 
     until_ns: int
+    over_ns: int = 0
     kind: str = ""
     target: str = ""
 
