@@ -11,9 +11,12 @@ Rules:
 
 - events are the structs of `simsched.messages`, in the order in which they came; heartbeats of the
   server are kept back, and a final answer that comes a second time is dropped;
-- a lost connection is made again with growing pauses; a server that can resumes the session, and
-  the chunk that was on its way goes out again. Else a new session begins: `session_id` changes,
-  and what was not answered yet never will be;
+- a lost connection is made again, at the next address that was given, with growing pauses; a
+  server that can resumes the session, and the chunk that was on its way goes out again. Else a new
+  session begins: `session_id` changes, and what was streamed and not answered yet never will be;
+- utterances that the caller cut and numbered (`send(Utterance(...))`) are sent again until they
+  are answered, whichever session that takes; each is answered once;
+- a server that ends the session unasked, because it leaves, is taken for a lost connection;
 - `send_audio` does what the server asks by `backpressure`: it waits;
 - events wait in a bounded queue: who sends for long has to listen at the same time.
 
@@ -25,8 +28,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Final
 
@@ -35,8 +37,10 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from simsched import wire
-from simsched.errors import MessageError, SimschedError
+from simsched.errors import ConfigError, MessageError, SimschedError
+from simsched.live.asking import Asking
 from simsched.live.dialling import (
+    FOR_NOW,
     Backoff,
     Refused,
     address,
@@ -62,6 +66,9 @@ from simsched.messages import (
     TranslationResult,
     TtsPlayEnded,
     TtsStarted,
+    UiEvent,
+    UiEventType,
+    Utterance,
 )
 from simsched.messages.values import Message
 
@@ -76,13 +83,14 @@ CHUNK_BYTES_MAX: Final = 32_000
 
 BYTES_PER_S: Final = 32_000
 EVENTS_MAX: Final = 1_000
-ANSWERS_MAX: Final = 10_000
-"""Final answers that are remembered, to know a repeated one."""
-
 FRAME_BYTES_MAX: Final = 64 << 20
 
 _Make = Callable[[], Message]
 """Makes a message for the session as it is now."""
+
+
+class _Dismissed(Exception):
+    """The server has ended the session unasked: it leaves, or has forgotten us."""
 
 
 class ConnectionLost(SimschedError):
@@ -94,7 +102,8 @@ class Client:
     One session with a scheduler.
 
     Args:
-        url: `ws://HOST:PORT`, or `wss://`; `/ws/session` is added where it has no path.
+        url: `ws://HOST:PORT`, or `wss://`; `/ws/session` is added where it has no path. Several:
+            the first that answers, and after a lost connection the next one.
         src: language spoken, or "auto".
         tgt: language wanted.
         token: who this is, where the server asks; travels in a header.
@@ -112,13 +121,13 @@ class Client:
     Raises (from `async with`):
         Refused: the server will not have this client.
         ConnectionLost: it cannot be reached.
-        ConfigError: `url` is no address.
+        ConfigError: `url` is no address, or there is none.
 
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         *,
         src: str,
         tgt: str,
@@ -128,7 +137,11 @@ class Client:
         features: Features | None = None,
         reconnect: bool = True,
     ) -> None:
-        self._url = address(url, CLIENT_PATH)
+        urls = [url] if isinstance(url, str) else list(url)
+        if not urls:
+            raise ConfigError("address", "", "at least one")
+        self._urls = [address(one, CLIENT_PATH) for one in urls]
+        self._url = self._urls[0]
         self._token = token
         self._init = SessionInit(
             client_version="simsched", platform="python", src_lang=src, tgt_lang=tgt,
@@ -140,22 +153,21 @@ class Client:
         self.binary = False
         self.reconnects = 0
         self.duplicates = 0
+        self._opens = 0
         self._resume_token: str | None = None
         self._socket: ClientConnection | None = None
         self._up = asyncio.Event()
         self._over = False
         self._failure: SimschedError | None = None
         self._events: asyncio.Queue[ServerToClient | None] = asyncio.Queue(EVENTS_MAX)
-        self._answered: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._asking = Asking()
+        self._leaving = False
         self._seq = 0
         self._pace = Pace()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Client:
-        try:
-            await self._open()
-        except (OSError, TimeoutError, ConnectionClosed, MessageError) as error:
-            raise ConnectionLost(f"{self._url}: {reason_of(error)}") from None
+        await self._first()
         self._tasks = [
             asyncio.create_task(self._listen(), name="client listener"),
             asyncio.create_task(self._beat(), name="client heartbeat"),
@@ -196,32 +208,40 @@ class Client:
 
     async def finish(self) -> None:
         """Say that all is said: the last answers come, then the events end."""
-        await self.end_utterance()
+        if self._seq or not self._asking.numbers_itself:
+            await self.end_utterance()
+        self._leaving = True
         await self._send(lambda: SessionClose(session_id=self.session_id, reason="done"))
 
     async def playback_started(self, result: TranslationResult) -> None:
         """Say that the speech of a result is being played."""
-        stamp, group = _unix_ms(), result.group_id or ""
-        await self._send(
-            lambda: TtsStarted(
-                session_id=self.session_id, trace_id=result.trace_id, group_id=group,
-                ts_start_ms=stamp,
-            )
-        )  # fmt: skip
+        now, of = _unix_ms(), _playback_of(result)
+        await self._send(lambda: TtsStarted(session_id=self.session_id, ts_start_ms=now, **of))
 
     async def playback_ended(self, result: TranslationResult) -> None:
         """Say that the speech of a result has been played."""
-        stamp, group = _unix_ms(), result.group_id or ""
-        await self._send(
-            lambda: TtsPlayEnded(
-                session_id=self.session_id, trace_id=result.trace_id, group_id=group,
-                ts_end_ms=stamp,
-            )
-        )  # fmt: skip
+        now, of = _unix_ms(), _playback_of(result)
+        await self._send(lambda: TtsPlayEnded(session_id=self.session_id, ts_end_ms=now, **of))
 
     async def send(self, message: Message) -> None:
-        """Send any other message of the protocol: rooms, signalling, a whole utterance."""
+        """
+        Send any other message of the protocol: rooms, signalling, a whole utterance.
+
+        Whatever session an `Utterance` names, it is sent in the one that there is; it is sent
+        again after a lost connection until it is answered.
+        """
+        if isinstance(message, Utterance):
+            await self._ask(message)
+            return
+        self._leaving |= isinstance(message, SessionClose)
         await self._send(lambda: message)
+
+    async def _ask(self, utterance: Utterance) -> None:
+        self._asking.ask(utterance)
+        # Whoever opened a new connection meanwhile has sent it there already.
+        await self._send(
+            lambda: structs.replace(utterance, session_id=self.session_id), before=self._opens
+        )
 
     async def _send_chunk(self, payload: bytes, *, is_final: bool) -> None:
         stamp, seq = _unix_ms(), self._seq
@@ -233,10 +253,16 @@ class Client:
             )
         )  # fmt: skip
 
-    async def _send(self, make: _Make) -> None:
-        """Send; after a lost connection once more, made anew: the session may be another."""
+    async def _send(self, make: _Make, *, before: int | None = None) -> None:
+        """
+        Send; after a lost connection once more, made anew: the session may be another.
+
+        `before`: not on a connection that was opened later than that.
+        """
         while True:
             await self._up.wait()
+            if before is not None and self._opens > before:
+                return
             if self._failure is not None:
                 raise self._failure
             socket = self._socket
@@ -302,6 +328,8 @@ class Client:
                     continue  # a newer server may say more than we understand
                 if self._over:
                     return
+        except _Dismissed:
+            await socket.close()
         except ConnectionClosed as closed:
             check_close(closed)
         finally:
@@ -313,22 +341,18 @@ class Client:
             return
         if isinstance(event, Backpressure):
             self._pace.obey(event)
-        if isinstance(event, TranslationResult | MissingResult) and self._repeated(event):
-            self.duplicates += 1
-            return
-        await self._events.put(event)
+        if isinstance(event, TranslationResult | MissingResult):
+            if self._asking.is_repeated(event, self.session_id):
+                self.duplicates += 1
+                return
+        elif isinstance(event, UiEvent) and event.event is UiEventType.ERROR:
+            self._asking.settles(event, self.session_id)
         if isinstance(event, SessionCloseAck) and event.session_id == self.session_id:
+            if self._reconnect and not self._leaving:
+                self._resume_token = None
+                raise _Dismissed
             self._over = True
-
-    def _repeated(self, event: TranslationResult | MissingResult) -> bool:
-        """A listener hears one language, so a session and an index name one answer."""
-        key = (event.session_id, event.utterance_index)
-        if key in self._answered:
-            return True
-        self._answered[key] = None
-        if len(self._answered) > ANSWERS_MAX:
-            self._answered.popitem(last=False)
-        return False
+        await self._events.put(event)
 
     # The connection
 
@@ -337,6 +361,8 @@ class Client:
         socket = await dial(self._url, self._token, frame_bytes_max=FRAME_BYTES_MAX)
         try:
             ack = await self._hello(socket)
+            for utterance in self._asking.again(ack.session_id):
+                await socket.send(wire.encode(utterance).decode())
         except BaseException:
             await socket.close()
             raise
@@ -344,6 +370,7 @@ class Client:
         self.session_id = ack.session_id
         self._resume_token = ack.resume_token
         self.binary = ack.use_binary_frame
+        self._opens += 1
         self._up.set()
 
     async def _hello(self, socket: ClientConnection) -> SessionInitAck:
@@ -360,8 +387,9 @@ class Client:
             check_close(closed)
             raise
         if isinstance(first, Error) and init.resume_token:
-            # The server has forgotten it: a new session, on a new connection.
-            self._resume_token = None
+            if first.code not in FOR_NOW:
+                # The servers have forgotten it: a new session, on a new connection.
+                self._resume_token = None
             raise ConnectionError(first.message)
         if isinstance(first, Error):
             raise refused(first.code, first.message)
@@ -369,18 +397,34 @@ class Client:
             raise refused("INVALID_MESSAGE", "the server's first word is no session_init_ack")
         return first
 
+    async def _first(self) -> None:
+        """Connect for the first time: each address is tried once."""
+        for number, url in enumerate(self._urls):
+            self._url = url
+            try:
+                await self._open()
+                return
+            except (OSError, TimeoutError, ConnectionClosed, MessageError) as error:
+                if number == len(self._urls) - 1:
+                    raise ConnectionLost(f"{url}: {reason_of(error)}") from None
+
     async def _again(self) -> None:
+        """Connect again: to the next address at once if there is one, then with pauses."""
         if not self._reconnect:
             raise ConnectionLost(f"{self._url}: the connection was closed")
-        backoff, deadline_s = Backoff(random.random), _now_s() + RESUME_LIMIT_S
+        backoff, deadline_s = Backoff(random.random), time.monotonic() + RESUME_LIMIT_S
+        tries = 0
         while True:
-            await asyncio.sleep(backoff.next_s())
+            tries += 1
+            self._url = self._urls[(self._urls.index(self._url) + 1) % len(self._urls)]
+            if tries >= len(self._urls):
+                await asyncio.sleep(backoff.next_s())
             try:
                 await self._open()
             except Refused:
                 raise
             except (OSError, TimeoutError, ConnectionClosed, MessageError) as error:
-                if _now_s() > deadline_s:
+                if time.monotonic() > deadline_s:
                     text = f"{self._url}: {reason_of(error)}"
                     raise ConnectionLost(text) from None
             else:
@@ -396,8 +440,8 @@ class Client:
                 )
 
 
-def _now_s() -> float:
-    return time.monotonic()
+def _playback_of(result: TranslationResult) -> dict[str, str]:
+    return {"trace_id": result.trace_id, "group_id": result.group_id or ""}
 
 
 def _unix_ms() -> int:

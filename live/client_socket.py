@@ -9,6 +9,7 @@ Audio comes as JSON or, if the client asked for it, as binary frames.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from simsched import wire
@@ -64,12 +65,11 @@ class ClientSocket:
         if not self._connection.name:
             self._connection.refuse(refusals.NO_FIRST_FRAME)
 
-    def _take(self, frame: bytes | str) -> None:
+    def _take(self, frame: bytes | str) -> Awaitable[None] | None:
         if isinstance(frame, str):
             message = wire.decode_client(frame)
             if isinstance(message, SessionInit):
-                self._open(message)
-                return
+                return self._open(message)
         elif self._binary:
             message = wire.decode_binary_chunk(frame, self._instance.runtime.now_ms())
         else:
@@ -78,23 +78,45 @@ class ClientSocket:
         named = getattr(message, "session_id", session_id)
         if named != session_id or not self._instance.links.knows(session_id):
             self._stray(message, named)
-            return
+            return None
         if isinstance(message, AudioChunk | Utterance):
             self._mind_the_load(is_new=False)
+            if not self._is_wanted(session_id, message):
+                return None
         self._instance.scheduler.from_client(session_id, message)
+        return None
 
-    def _open(self, init: SessionInit) -> None:
+    def _is_wanted(self, session_id: str, message: AudioChunk | Utterance) -> bool:
+        """Not so: streamed audio after a move, and what was answered since the client is back."""
+        instance = self._instance
+        if isinstance(message, AudioChunk):
+            refusal = instance.sessions.streams(session_id)
+            if refusal is not None:
+                self._connection.send(refusal.message())
+            return refusal is None
+        return not (message.again and instance.links.has_told(session_id, message.utterance_index))
+
+    def _open(self, init: SessionInit) -> Awaitable[None] | None:
         instance, connection = self._instance, self._connection
         if not self._known:
             name = instance.admission.name_of("client", init.token or "", connection.address)
             if name is None:
                 connection.refuse(refusals.BAD_TOKEN)
-                return
+                return None
             connection.client = name or connection.client
             self._known = True
-        refusal = instance.sessions.open(init, connection)
+        if instance.sessions.is_elsewhere(init):
+            return self._come_here(init)
+        self._opened(init, instance.sessions.open(init, connection))
+        return None
+
+    async def _come_here(self, init: SessionInit) -> None:
+        """Nothing more is read meanwhile: the acknowledgement comes first."""
+        self._opened(init, await self._instance.sessions.come_here(init, self._connection))
+
+    def _opened(self, init: SessionInit, refusal: Refusal | None) -> None:
         if refusal is not None:
-            connection.refuse(refusal)
+            self._connection.refuse(refusal)
             return
         self._binary = bool(init.accept_binary_frame)
         self._mind_the_load(is_new=True)

@@ -24,6 +24,7 @@ from websockets.exceptions import (
 )
 
 from simsched.errors import ConfigError, SimschedError
+from simsched.messages import ErrorCode
 
 OPEN_LIMIT_S: Final = 10.0
 CLOSE_LIMIT_S: Final = 2.0
@@ -33,6 +34,12 @@ _AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 _NEVER: Final = frozenset({1008, 4401, 4403})
 """Close codes that another try will not mend: policy violation, and our own for tokens."""
+
+
+FOR_NOW: Final = frozenset(
+    {"SERVER_BUSY", "SERVER_DRAINING", "TOO_MANY_SESSIONS", ErrorCode.SCHEDULER_DEPENDENCY_DOWN}
+)
+"""Refusals that say nothing about the session that was asked for: another server, or later."""
 
 
 class Refused(SimschedError):

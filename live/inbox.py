@@ -27,7 +27,14 @@ from typing import Any, Final, cast
 import msgspec
 
 from simsched.errors import StoreUnavailable
-from simsched.inbox import DispatchToNode, ForwardResult, InboxEvent, NodeSeen, SendToSession
+from simsched.inbox import (
+    DispatchToNode,
+    ForwardResult,
+    InboxEvent,
+    NodeSeen,
+    SendToSession,
+    SessionMoved,
+)
 from simsched.live.redis_connection import RedisConnection, RedisFailure
 from simsched.live.redis_wire import Word
 from simsched.live.sinks import Sink
@@ -58,6 +65,7 @@ _KINDS: Final[dict[bytes, type]] = {
     b"dispatch": DispatchToNode,
     b"result": ForwardResult,
     b"client": SendToSession,
+    b"moved": SessionMoved,
     b"node": NodeSeen,
 }
 _NAMES: Final = {kind: name for name, kind in _KINDS.items()}

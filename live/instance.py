@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from simsched.errors import SimschedError
+from simsched.inbox import InboxEvent, SessionMoved
 from simsched.live import refusals
 from simsched.live.admission import Admission
 from simsched.live.connection import Connection
@@ -31,6 +32,7 @@ from simsched.live.embedded import open_store_server
 from simsched.live.inbox import Inbox
 from simsched.live.links import LiveLinks
 from simsched.live.redis_connection import RedisConnection
+from simsched.live.resumption import SessionRecords
 from simsched.live.runtime import LiveRuntime
 from simsched.live.sessions import Sessions
 from simsched.live.settings import Settings
@@ -150,16 +152,36 @@ class Instance:
         self.connection.on_up.append(
             lambda: self.runtime.start(self.scheduler.store_returned(), name="store returned")
         )
+        records = self._session_records() if self.shared else None
         self.sessions = Sessions(
-            self.scheduler, self.links, self.admission, resume_s=settings.server.resume_s
-        )
+            self.scheduler, self.links, self.admission, resume_s=settings.server.resume_s,
+            records=records,
+        )  # fmt: skip
         stack.push_async_callback(self.runtime.stop)
         stack.push_async_callback(self._stop_background)
         stack.callback(self.sessions.stop)
         if self.shared:
             await self._join_others(stack, server.url)
+        if records is not None:
+            self.supervise(records.run(), "session records")
         self.supervise(self.scheduler.run(), "scheduler")
         self.supervise(self.runtime.watch_lag(), "loop lag")
+
+    def _session_records(self) -> SessionRecords:
+        records = SessionRecords(
+            self.store, self.runtime, cell=self.settings.store.cell,
+            every_s=self.settings.timeouts.heartbeat_s, outlives_s=self.settings.server.resume_s,
+        )  # fmt: skip
+        self.connection.on_up.append(
+            lambda: self.runtime.start(records.write_all(), name="session records again")
+        )
+        return records
+
+    def _from_instance(self, event: InboxEvent) -> None:
+        """A letter for the core; that a session has gone is also told to who has its socket."""
+        if isinstance(event, SessionMoved):
+            self.sessions.moved_away(event.session_id, event.to)
+        self.scheduler.from_instance(event)
 
     async def _open(self, stack: AsyncExitStack, url: str, timeout_s: float) -> RedisConnection:
         connection = await RedisConnection.open(
@@ -175,7 +197,7 @@ class Instance:
         block_s = store.inbox_block_ms / 1_000
         reader = await self._open(stack, url, block_s + READ_SLACK_S)
         inbox = Inbox(
-            self.store, reader, self.instance_id, self.scheduler.from_instance, self.sink,
+            self.store, reader, self.instance_id, self._from_instance, self.sink,
             cell=store.cell, ttl_s=INBOX_LIVES * store.presence_s, block_ms=store.inbox_block_ms,
             entries_max=store.inbox_length_max,
         )  # fmt: skip

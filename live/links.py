@@ -17,7 +17,14 @@ from typing import Any, Final, Protocol
 
 from simsched.inbox import InboxEvent
 from simsched.live.sinks import Sink
-from simsched.messages import Error, MissingResult, SessionCloseAck, TranslationResult
+from simsched.messages import (
+    Error,
+    MissingResult,
+    SessionCloseAck,
+    TranslationResult,
+    UiEvent,
+    UiEventType,
+)
 from simsched.steps import Step
 from simsched.telemetry import Operation
 
@@ -95,6 +102,8 @@ class LiveLinks:
         self._spoken: dict[Peer, dict[str, None]] = {}
         self._nodes: dict[str, Peer] = {}
         self._kept: dict[str, _Kept] = {}
+        self._away: dict[str, None] = {}
+        self._told: dict[str, dict[int, None]] = {}
         self.on_session_end: Callable[[str], None] = lambda _session: None
 
     # The core's side
@@ -103,8 +112,10 @@ class LiveLinks:
         """Towards a client; kept if it may come back; False if nobody here knows the session."""
         peer = self._clients.get(session_id)
         sent = peer is not None and peer.send(message)
+        if sent and session_id in self._told:
+            self._note_told(session_id, message)
         kept = not sent and session_id in self._kept and self._keep(session_id, message)
-        if not (sent or kept):
+        if not (sent or kept or session_id in self._away):
             self._undelivered(message)
         if type(message) is SessionCloseAck:
             self._end(session_id)
@@ -156,15 +167,51 @@ class LiveLinks:
         """Whether the session was opened here and is not over."""
         return session_id in self._kept
 
-    def join(self, session_id: str, peer: Peer) -> None:
-        """The session speaks through this connection from now on; what was kept goes out first."""
+    def kept_for(self, session_id: str) -> tuple[object, ...]:
+        """What waits for a client to come back."""
+        kept = self._kept.get(session_id)
+        return tuple(kept.messages) if kept else ()
+
+    def join(self, session_id: str, peer: Peer, *, again: bool = False) -> None:
+        """
+        The session speaks through this connection from now on; what was kept goes out first.
+
+        `again`: it spoke through another one before, so its client may ask for answers again.
+        """
         self._leave(session_id)
+        if again:
+            self._told[session_id] = {}
         self._clients[session_id] = peer
         self._spoken.setdefault(peer, {})[session_id] = None
         kept = self._kept.get(session_id)
         self._kept[session_id] = _Kept()
         for message in kept.messages if kept else ():
             self.to_client(session_id, message)
+
+    def has_told(self, session_id: str, utterance: int) -> bool:
+        """Whether an answer has gone out on the connection on which the client came back."""
+        return utterance in self._told.get(session_id, ())
+
+    def _note_told(self, session_id: str, message: object) -> None:
+        outcome = isinstance(message, TranslationResult | MissingResult)
+        failed = isinstance(message, UiEvent) and message.event is UiEventType.ERROR
+        if not (outcome or failed) or getattr(message, "session_id", "") != session_id:
+            return
+        told = self._told[session_id]
+        told[message.utterance_index] = None  # type: ignore[attr-defined]
+        if len(told) > KEPT_MAX:
+            del told[next(iter(told))]
+
+    def depart(self, session_id: str) -> None:
+        """The session goes on at another instance, where its client asks for what it lacks."""
+        self._leave(session_id)
+        self._told.pop(session_id, None)
+        self._away[session_id] = None
+        self._kept.pop(session_id, None)
+
+    def come_back(self, session_id: str) -> None:
+        """The session is here, whether or not it was away."""
+        self._away.pop(session_id, None)
 
     def part(self, session_id: str, peer: Peer, left: Iterable[object]) -> bool:
         """
@@ -200,6 +247,8 @@ class LiveLinks:
     def _end(self, session_id: str) -> None:
         """The session is over: what nobody fetched will never be."""
         self._leave(session_id)
+        self._told.pop(session_id, None)
+        self._away.pop(session_id, None)
         kept = self._kept.pop(session_id, None)
         for message in kept.messages if kept else ():
             self._undelivered(message)

@@ -63,6 +63,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "audio_format": "`pcm16` or `opus`",
     "sample_rate": "samples per second",
     "manual_cut": "the user ended the utterance",
+    "again": "sent before, on a connection that was lost, and not answered (addition)",
     "pipeline": "which services the utterance goes through",
     "use_asr": "recognise speech",
     "use_nmt": "translate",

@@ -75,6 +75,14 @@ CLIENT_SESSIONS: Final = Refusal(
 NO_RESUME: Final = Refusal(
     code=ErrorCode.SESSION_CLOSED, text="this session cannot be resumed: open a new one"
 )
+NO_STORE: Final = Refusal(
+    code=ErrorCode.SCHEDULER_DEPENDENCY_DOWN,
+    text="whose session this is cannot be asked now: try again",
+)
+NO_STREAM: Final = Refusal(
+    code=ErrorCode.INVALID_MESSAGE,
+    text="this session came from another instance and takes whole utterances only",
+)
 NO_SESSION: Final = Refusal(code=ErrorCode.INVALID_SESSION, text="Session does not exist")
 NOT_YOURS: Final = Refusal(
     code=ErrorCode.INVALID_SESSION, text="this socket has opened another session"

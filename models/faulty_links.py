@@ -109,10 +109,8 @@ class FaultyNetwork(Network):
         letter = f"{self.schedulers[sender].runtime.instance_id}:{len(self._letters)}"
         self._letters[letter.encode()] = event
         key = self.inbox_of(instance_id)
-        reply = await self.stores[sender].command(
-            step, op, "XADD", key, "MAXLEN", "~", 10_000, "*", "payload", letter
-        )
-        self.notify(instance_id)
+        store: Any = self.stores[sender]
+        reply = await store.append(step, op, key, letter, lambda: self.notify(instance_id))
         return reply is not None
 
     def notify(self, instance_id: str) -> None:

@@ -173,6 +173,9 @@ class NodeSocket:
         self._again = None
         if self.home is not None or self.worker.dead:
             return
+        if self.worker.hung:
+            self.connect_soon()
+            return
         count = len(self._instances.schedulers)
         for step in range(count):
             number = (self.number + step) % count

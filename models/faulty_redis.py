@@ -256,6 +256,22 @@ class FaultyStore(SimStore):
         self.probe, self.tape, self.who = probe, tape, who
         self._is_prompt = tape.is_idle("redis")
 
+    async def append(
+        self, step: Step, op: Operation, key: str, letter: str, told: Callable[[], None]
+    ) -> Reply:
+        """Append to a stream; its reader is `told` once it is there, whatever the writer hears."""
+        server, readers = self.server, [told]
+
+        def add(now_us: int) -> Reply:
+            reply = server.keys.command(
+                now_us, "XADD", key, "MAXLEN", "~", 10_000, "*", "payload", letter
+            )
+            if readers:  # a replica that takes over does it again, and tells nobody
+                readers.pop()()
+            return reply
+
+        return await self._call(step, op, 0, 0, add)
+
     async def _round_trip(
         self, step: Step, op: Operation, site: int, n: int, action: Action, asked: int
     ) -> Reply:

@@ -38,7 +38,7 @@ from simsched.models.tasks import Kernel
 from simsched.models.told_store import ToldStore
 from simsched.models.wakes import Group
 from simsched.models.workers import WorkerSpec
-from simsched.nodes import HealthLimits
+from simsched.nodes import Health, HealthLimits, NodeRecord
 from simsched.policy import Policy
 from simsched.pools import PoolConfig
 from simsched.presets import parse_policy
@@ -147,8 +147,21 @@ class HuntedWorld:
             presence_ns=PRESENCE_BEATS * system.heartbeat_ms * MS,
         )  # fmt: skip
         scheduler = Scheduler(runtime, self.policy, settings)
+        if self.policy.node_loss == "event":
+            scheduler.nodes.on_transition = self._hangs_up(number)
         runtime.start(scheduler.run(), name="background")
         return scheduler
+
+    def _hangs_up(self, number: int) -> Callable[[NodeRecord, str], None]:
+        """Whom an instance takes for gone, it hangs up on: a node that lives connects again."""
+
+        def moved(record: NodeRecord, _reason: str) -> None:
+            socket = next(one for one in self.sockets if one.name == record.node_id)
+            if record.health is Health.OFFLINE and socket.home == number:
+                socket.close(seen=False)
+                socket.connect_soon()
+
+        return moved
 
     def _store(self, number: int, name: str, group: Group) -> FaultyStore:
         kind = FaultyStore if self._story is None else ToldStore

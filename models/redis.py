@@ -112,11 +112,15 @@ class Connections:
         self._line: deque[SimTask[Any]] = deque()
         self.name = "a Redis connection"
 
-    async def take(self) -> None:
-        """Wait for a connection."""
+    def take_free(self) -> bool:
+        """Take a connection, if one is free and nobody waits for it."""
         if self._free and not self._line:
             self._free -= 1
-            return
+            return True
+        return False
+
+    async def take(self) -> None:
+        """Wait for a connection."""
         task = self._kernel.current()
         self._line.append(task)
         task.owner = self
@@ -206,11 +210,13 @@ class SimStore:
         if self._shared is not None:
             async with self._shared.customer(0, spanning=True):
                 return await self._round_trip(step, op, site, n, action, asked)
-        await self._pool.take()
+        pool = self._pool
+        if not pool.take_free():
+            await pool.take()
         try:
             return await self._round_trip(step, op, site, n, action, asked)
         finally:
-            self._pool.give()
+            pool.give()
 
     async def _round_trip(
         self,
@@ -279,14 +285,16 @@ class SimStore:
 class _Plan:
     """What a Redis step costs, both sides."""
 
-    __slots__ = ("_fixed", "_latency", "_salt", "_server")
+    __slots__ = ("_fixed", "_latency", "_salt", "_salts", "_server", "_server_ns")
 
     def __init__(self, costs: CostModel, step: Step) -> None:
         price = costs.redis(step)
         self._latency = price.latency
         self._server = price.server
         self._salt = key_of("redis", step.name)
+        self._salts: dict[int, int] = {}
         latency, server = price.latency.fixed_ns, price.server.fixed_ns
+        self._server_ns = server
         self._fixed: tuple[int, int] | None = None
         if latency is not None and server is not None:
             self._fixed = (latency, min(latency, server))
@@ -295,9 +303,15 @@ class _Plan:
         """Client-seen latency and the server's part of it; by operation, step and site alone."""
         if self._fixed is not None:
             return self._fixed
-        key = op_key ^ mix(self._salt, site)
+        salt = self._salts.get(site)
+        if salt is None:
+            self._salts[site] = salt = mix(self._salt, site)
+        key = op_key ^ salt
         latency = self._latency.ns(mix(key, 0), n)
-        return latency, min(latency, self._server.ns(mix(key, 1), n))
+        server = self._server_ns
+        if server is None:
+            server = self._server.ns(mix(key, 1), n)
+        return latency, server if server < latency else latency
 
 
 def _plan(costs: CostModel, step: Step) -> _Plan:

@@ -85,16 +85,13 @@ class Tape:
 
     def next(self, what: str, bound: int) -> int:
         """The draw at the next occurrence of `what` (a label without its number)."""
-        if what.partition(" ")[0] not in self._chances:
+        chance = self._chances.get(what.partition(" ")[0])
+        if chance is None:
             return 0
         self._counts[what] = number = self._counts.get(what, 0) + 1
-        return self.draw(f"{what} {number}", bound)
-
-    def draw(self, label: str, bound: int) -> int:
-        """A whole number in [0, bound) for the label; 0 is no departure."""
+        label = f"{what} {number}"
         if self._values is None:
             bits = mix(self._key ^ key_of(label))
-            chance = self._chances.get(label.partition(" ")[0], 0)
             value = 0 if bits % _SCALE >= chance else 1 + (bits >> 32) % (bound - 1)
         else:
             value = min(self._values.get(label, 0), bound - 1)

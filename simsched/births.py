@@ -53,10 +53,11 @@ def followed(state: InstanceState, job: Job, node_id: str, attempt: int) -> None
     """
     The attempt of another instance runs, and this one has the session: it waits for the result.
 
-    The slot stays the other's to renew and is freed with the job's end. If nothing comes in time,
-    or the node is lost, the job is tried again like any other: its audio is here.
+    Its slot is this instance's to renew from now on. If nothing comes in time, or the node is lost,
+    the job is tried again like any other: its audio is here.
     """
-    job.assign(node_id, attempt, reserved=False)
+    job.assign(node_id, attempt, reserved=state.policy.slots == "lease")
+    job.leased_ns = 0  # how old the lease is nobody here knows: renew it soon
     job.dispatched, job.dispatched_ns = True, state.runtime.now()
     state.node_jobs.setdefault(node_id, {})[job.job_id] = None
     taken_over(state, job, node_id, attempt)

@@ -26,6 +26,7 @@ from simsched.ledger_entries import ABANDONED, QUEUED, RUNNING, JobEntry
 from simsched.telemetry import (
     Delivered,
     Disturbed,
+    JobAdopted,
     JobAssigned,
     JobCreated,
     JobDispatched,
@@ -156,6 +157,10 @@ class CalmRules:
                 f"{event.job} needed attempt {event.attempt} although nothing was broken",
                 event.instance,
             )  # fmt: skip
+
+    def job_adopted(self, event: JobAdopted) -> None:
+        """Its session has moved: what another instance has come to with it may be done again."""
+        self._work.pop(event.job, None)
 
     def job_queued(self, event: JobQueued) -> None:
         """It waits again: its attempt is over."""

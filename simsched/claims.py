@@ -75,8 +75,7 @@ class ClaimedCreation:
         except StoreUnavailable:
             if self._state.policy_of(request.session_id).store_down == "refuse":
                 self._state.book.drop(job)
-                if job.again:
-                    births.let_go(self._state, job)
+                births.let_go(self._state, job)
                 self._runtime.start(self._settle(request, job), name="settle")
                 raise
             verdict = "FULL"
@@ -96,8 +95,11 @@ class ClaimedCreation:
     async def _look_again(self, op: Operation, job: Job) -> None:
         """A job of an earlier stay of its session is wanted again: others may have gone on."""
         attempt = job.attempt
-        if not attempt or not self._state.answers_here(job.request.session_id):
+        if not self._state.answers_here(job.request.session_id):
             return
+        births.taken_over(self._state, job, job.node_id, attempt)
+        if not attempt:
+            return  # it stands in line
         try:
             _, current, done = await self._store.claim_of(op, job.job_id)
         except StoreUnavailable:

@@ -149,7 +149,8 @@ class JobDispatcher:
         try:
             passed_on = self._state.settings.shared and await self._pass_on(op, job, message)
         finally:
-            if not passed_on and job.attempt == attempt:
+            # Whose acknowledgement has come meanwhile has it, whatever the store says.
+            if not passed_on and job.attempt == attempt and not job.accepted_ns:
                 job.dispatched, job.dispatched_ns = False, before_ns
         if passed_on:
             self._dispatched(job)

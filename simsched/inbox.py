@@ -3,7 +3,8 @@ What instances tell each other, and how an instance handles what it is told.
 
 Three events travel through inboxes (domain 5.4): an assignment for a node connected elsewhere, a
 node's message for a session owned elsewhere, and a message for a client connected elsewhere. A
-fourth is an announcement: what an instance knows of its own node; losing one costs only freshness.
+fourth is ours: a session has gone to another instance. The fifth is an announcement: what an
+instance knows of its own node; losing one costs only freshness.
 """
 
 from __future__ import annotations
@@ -57,6 +58,13 @@ class SendToSession(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
 
 
+class SessionMoved(msgspec.Struct, frozen=True, gc=False):
+    """The client of a session of yours goes on with it at `to`."""
+
+    session_id: str
+    to: str
+
+
 class NodeSeen(msgspec.Struct, frozen=True, gc=False):
     """The state of a node that is connected to `home`."""
 
@@ -64,4 +72,4 @@ class NodeSeen(msgspec.Struct, frozen=True, gc=False):
     view: NodeView
 
 
-InboxEvent = DispatchToNode | ForwardResult | SendToSession | NodeSeen
+InboxEvent = DispatchToNode | ForwardResult | SendToSession | SessionMoved | NodeSeen

@@ -384,6 +384,7 @@ class Checker:
             JobCreated: calm.job_created,
             JobAssigned: calm.job_runs,
             JobDispatched: calm.job_runs,
+            JobAdopted: calm.job_adopted,
             JobQueued: calm.job_queued,
             JobEnded: calm.job_ended,
             ResultReceived: calm.result_received,

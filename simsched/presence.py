@@ -104,13 +104,17 @@ class Presence:
 
     # Sessions that move
 
-    async def session_moved(self, session_id: str) -> None:
-        """A client goes on here: the session is ours, and what waits for it elsewhere too."""
+    async def session_moved(self, session_id: str, left: str = "") -> None:
+        """
+        A client goes on here: the session is ours, and what waits for it elsewhere too.
+
+        `left` is where it was, if that is known: its inbox is looked at, whether it lives or not.
+        """
         op = self._runtime.begin(OpKind.CONTROL, self._entity, self._runtime.now())
         self._state.moved_here[session_id] = None
         try:
             await self._store.own(op, "session", session_id)
-            for name in self._state.gone_instances:
+            for name in dict.fromkeys((*self._state.gone_instances, *([left] if left else []))):
                 await self.read_inbox_of(op, name)
         except StoreUnavailable:
             # The next claim or end of a job that meets the old owner says it again.

@@ -201,8 +201,25 @@ class Recovery:
         finally:
             del self._retrying[job.job_id]
 
+    async def _has_left(self, job: Job) -> bool:
+        """Whether the client of a job is at another instance, which goes on with it."""
+        session_id, state = job.request.session_id, self._state
+        may = state.settings.shared and self._policy.job_scheme == "claim"
+        if not may or job.request.targets or self._runtime.links.has_client(session_id):
+            return False
+        op = self._background()
+        try:
+            owner = await self._store.owner_of(op, "session", session_id, site=4)
+        except StoreUnavailable:
+            owner = ""
+        self._runtime.end(op)
+        return owner not in ("", self._runtime.instance_id)
+
     async def _try_others(self, job: Job, reason: str) -> None:
         policy = self._policy_of(job)
+        if await self._has_left(job):
+            self._dispatcher.yield_to_other(job)
+            return
         while not job.ended:
             if job.failovers >= policy.failover_max or not self._wanted(job):
                 await self._dispatcher.refuse(job, reason)
@@ -333,6 +350,9 @@ class Recovery:
             return
         if not job.dispatched:
             await self._dispatcher.refuse(job, "PENDING_TIMEOUT")
+            return
+        if await self._has_left(job):
+            self._dispatcher.yield_to_other(job)
             return
         self.send_cancel(job, "job_timeout")
         await self.retry_elsewhere(job, "JOB_TIMEOUT")

@@ -15,7 +15,14 @@ from simsched.chance import key_of
 from simsched.delivery import Delivery
 from simsched.dispatch import JobDispatcher
 from simsched.errors import StoreUnavailable
-from simsched.inbox import DispatchToNode, ForwardResult, InboxEvent, NodeSeen, SendToSession
+from simsched.inbox import (
+    DispatchToNode,
+    ForwardResult,
+    InboxEvent,
+    NodeSeen,
+    SendToSession,
+    SessionMoved,
+)
 from simsched.jobs import Job, request_id
 from simsched.messages import (
     AudioChunk,
@@ -130,6 +137,7 @@ class Scheduler:
         session_id: str = "",
         audio_format: str = "opus",
         resumes: bool = False,
+        left: str = "",
     ) -> SessionInitAck:
         """
         A client says hello; its actor starts.
@@ -139,20 +147,17 @@ class Scheduler:
             session_id: given when a session is resumed on this instance; else a new one is made.
             audio_format: what the client will send; the reference always says opus.
             resumes: the client goes on with a session that it had on another instance.
+            left: that instance, if it is known.
 
         """
         runtime = self.runtime
         known = self.state.sessions.get(session_id)
         moves = resumes and self.presence is not None
         if moves:
-            self.state.emit(
-                SessionResumed(
-                    at_ns=runtime.now(), instance=runtime.instance_id, session=session_id
-                )
-            )
+            self._resumed(session_id)
         if known is not None and not known.closing:
             if moves:
-                self._take_over(known)
+                self._take_over(known, left)
             return SessionInitAck(session_id=session_id, trace_id=known.trace_id)
         self._sessions_opened += 1
         name = session_id or runtime.chance.hex_id(
@@ -181,7 +186,7 @@ class Scheduler:
         self.state.sessions[name] = session
         session.actor_task = runtime.start(actor.run(), name=f"session {name}")
         if moves:
-            self._take_over(session)
+            self._take_over(session, left)
         elif self._owns_sessions:
             runtime.start(self._own(name), name=f"own {name}")
         self.state.emit(
@@ -189,7 +194,7 @@ class Scheduler:
         )
         return SessionInitAck(session_id=name, trace_id=session.trace_id)
 
-    def _take_over(self, session: Session) -> None:
+    def _take_over(self, session: Session, left: str) -> None:
         """
         A client comes from another instance, and asks again for what it has no answer to.
 
@@ -198,7 +203,7 @@ class Scheduler:
         assert self.presence is not None
         session_id = session.session_id
         self._delivery.connected(session, _queue_of(self.state.policy_of(session_id)))
-        moving = self.presence.session_moved(session_id)
+        moving = self.presence.session_moved(session_id, left)
         session.owning = self.runtime.start(moving, name=f"move {session_id}")
 
     async def _own(self, session_id: str) -> None:
@@ -227,6 +232,17 @@ class Scheduler:
                 await self._own(session_id)
             else:
                 self.state.moved_here.pop(session_id, None)
+
+    def client_returned(self, session_id: str) -> None:
+        """A client lost its connection and is back: what had been sent may not have arrived."""
+        session = self.state.sessions.get(session_id)
+        if session is not None:
+            session.answered.clear()
+            self._resumed(session_id)
+
+    def _resumed(self, session_id: str) -> None:
+        at_ns, instance = self.runtime.now(), self.runtime.instance_id
+        self.state.emit(SessionResumed(at_ns=at_ns, instance=instance, session=session_id))
 
     def from_client(
         self, session_id: str, message: object, *, patience_ns: int | None = None
@@ -395,6 +411,9 @@ class Scheduler:
             self._pass_on(event)
         elif isinstance(event, ForwardResult):
             self._take_forwarded(event)
+        elif isinstance(event, SessionMoved):
+            if event.to != self.runtime.instance_id:  # else it lay in the inbox of who is gone
+                self.state.moved_here.pop(event.session_id, None)
         elif isinstance(event, SendToSession):
             self.runtime.links.to_client(event.session_id, event.message)
         elif self._policy.job_scheme == "phases" and self._settings.remote_refresh_ns:

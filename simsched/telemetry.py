@@ -412,6 +412,6 @@ AnyEvent = (
     | ResultReceived | ResultAccepted | ResultSuppressed | Delivered | SlotTaken | SlotFreed
     | SlotsForgotten | NodeRegistered | NodeOffline | NodeRunning | RequestLock
     | InstanceDown | ClientGone | JobAdopted | JobYielded | AnsweredAlone | Disturbed
-    | SlotsCounted | SlotsTried
+    | SlotsCounted | SlotsTried | SessionResumed | ClientAsked | ClientHeard | StoreLost
 )  # fmt: skip
 """Every event, for decoding a recording: `msgspec.json.Decoder(AnyEvent)`."""

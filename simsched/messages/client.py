@@ -74,7 +74,12 @@ class AudioChunk(Message, kw_only=True, frozen=True):
 
 
 class Utterance(Message, kw_only=True, frozen=True):
-    """A whole utterance, cut and numbered by the client."""
+    """
+    A whole utterance, cut and numbered by the client.
+
+    Ours, unknown to the reference's clients: `again` says that it was sent before, on a connection
+    that was lost, and that its answer has not arrived.
+    """
 
     session_id: Id
     utterance_index: Count
@@ -94,6 +99,7 @@ class Utterance(Message, kw_only=True, frozen=True):
     partial_update_interval_ms: Count | None = None
     trace_id: TraceId | None = None
     pipeline: Pipeline | None = None
+    again: bool | None = None
 
 
 class ClientHeartbeat(Message, kw_only=True, frozen=True):

@@ -40,7 +40,7 @@ from tests.live.valkey import Kept
 CELLS = ["a", "b", "cell", "tokyo", "alpha", "c"]
 """Two for each third of the slots."""
 
-BY_OTHERS = {"bind"}
+BY_OTHERS = {"bind", "resume"}
 """Scripts that no method of `CellStore` runs; the comparison of all scripts does."""
 
 

@@ -138,6 +138,7 @@ class Scripts(RuleBasedStateMachine):
         token=TOKENS,
         lease_ms=TTLS_MS,
         ttl_ms=TTLS_MS,
+        again=st.integers(0, 1),
         nodes=st.sampled_from([(), ("n1",), ("n1", "n2"), ("n2", "n1")]),
     )
     def claim(
@@ -148,12 +149,14 @@ class Scripts(RuleBasedStateMachine):
         token: str,
         lease_ms: int,
         ttl_ms: int,
+        again: int,
         nodes: tuple[str, ...],
     ) -> None:
         leases = [cell("lease", node) for node in nodes]
-        keys = [cell("bind", job), *leases, *(cell("node", node) for node in nodes)]
+        places = [*leases, *(cell("node", node) for node in nodes)]
+        keys = [cell("bind", job), cell("owner", "s"), *places]
         times = [self.lasting(lease_ms), self.lasting(ttl_ms)]
-        self.run("claim", keys, [job, expected, owner, token, *times, *nodes])
+        self.run("claim", keys, [job, expected, owner, token, *times, again, *nodes])
 
     @rule(job=JOBS, node=NODES, owner=INSTANCES, token=TOKENS, ttl_ms=TTLS_MS)
     def bind(self, job: str, node: str, owner: str, token: str, ttl_ms: int) -> None:
@@ -216,9 +219,19 @@ class Scripts(RuleBasedStateMachine):
     def dec_running(self, node: str) -> None:
         self.run("dec_running", [cell("cap", node)], [])
 
+    @rule(
+        owner=INSTANCES,
+        ttl_ms=TTLS_MS,
+        mode=st.sampled_from(["keep", "take", "forget"]),
+        digest=TOKENS,
+    )
+    def resume(self, owner: str, ttl_ms: int, mode: str, digest: str) -> None:
+        self.run("resume", [cell("resume", "s")], [mode, owner, digest, self.lasting(ttl_ms)])
+
     @rule(job=JOBS, owner=TOKENS)
     def lock(self, job: str, owner: str) -> None:
         # Its life is native, so it must outlast the test on every side.
+        self.servers_forget()  # a plain command finds what lingers on a server
         words = ("SET", cell("lock", job), owner, "NX", "PX", 3_600_000)
         assert self.space.command(self.now_us, *words) == self.other.command(self.now_us, *words)
         self.compare()

@@ -157,6 +157,7 @@ def test_an_answer_that_comes_again_is_dropped(said: list[tuple[bool, int]]) -> 
         async with fake_scheduler() as fake:
             client = Client(fake.url, src="en", tgt="zh")
             socket, _ = await opened(fake, client)
+            await client.finish()
             for missing, index in said:
                 await socket.say(
                     MissingResult(
@@ -194,6 +195,7 @@ def test_a_broken_session_is_resumed_and_nothing_is_heard_twice() -> None:
             await second.say(result(1))
             await client.send_audio(bytes(64))
             assert (await second.hear("audio_chunk"))["session_id"] == "s-1"
+            await client.finish()
             await second.say(SessionCloseAck(session_id="s-1"))
             heard = [e.utterance_index for e in await rest(client) if hasattr(e, "utterance_index")]
             assert heard == [0, 1]
@@ -218,6 +220,7 @@ def test_a_session_that_the_server_forgot_begins_anew() -> None:
             third, hello = await greet(fake, "s-2")
             assert "resume_token" not in hello
             await third.say(result(0, "s-2"))
+            await client.finish()
             await third.say(SessionCloseAck(session_id="s-2"))
             heard = [e.session_id for e in await rest(client) if isinstance(e, TranslationResult)]
             assert heard == ["s-1", "s-2"]
