@@ -61,6 +61,9 @@ FAILURE: Final = "failure"
 LONG_LATE: Final = {"redis": 5, "node": 3, "client": 3, "inbox": 3, "announce": 1, "point": 1}
 """From which departure on somebody may give up waiting, by the group of the tape."""
 
+LATE_ON: Final = {"redis": "/redis", "node": "/instance", "client": "/instance"}
+"""The other end of the link that a departure is on."""
+
 PRESENCE_BEATS: Final = 3
 """An instance is taken for gone after so many heartbeats without a sign."""
 
@@ -296,12 +299,12 @@ class HuntedWorld:
 
     def _departs(self, label: str, value: int) -> None:
         """What is so late that somebody may give up waiting for it is a fault like any other."""
-        group = label.partition(" ")[0]
+        group, who, _ = label.split(" ", 2)
         if value >= LONG_LATE.get(group, value + 1):
             over_ns = self.kernel.now + LATE_NS[-1]
             late = Disturbed(
                 at_ns=self.kernel.now, instance="", until_ns=over_ns + AFTERMATH_NS, kind="late",
-                target=group, over_ns=over_ns,
+                target=who + LATE_ON.get(group, ""), over_ns=over_ns,
             )  # fmt: skip
             self.emit(late)
 

@@ -45,6 +45,9 @@ from simsched.telemetry import (
 BYSTANDERS: Final = ("node_", "result_")
 """Kinds of faults that keep no instance from acting, nor its store from answering."""
 
+ALL: Final = ""
+"""Stands for all instances, where a fault hits what they share."""
+
 NO_ROOM: Final = ("QUEUE_FULL", "PENDING_TIMEOUT", "NODE_OVERLOADED")
 """Reasons of errors that a whole system may give: there was no room. I15 knows if there was."""
 
@@ -90,6 +93,7 @@ class CalmRules:
         # Until when something is broken, and something that keeps an instance from acting.
         self._broken_ns = -1
         self._hindered_ns = -1
+        self._hindered_by: dict[str, int] = {}
         self._work: dict[str, _Work] = {}
         self._left: deque[_Left] = deque()
         self._asked: dict[str, tuple[str, int]] = {}
@@ -114,6 +118,14 @@ class CalmRules:
         if link != "instance" and not event.kind.startswith(BYSTANDERS):
             over_ns = event.over_ns + 2 * self._grace_ns if event.over_ns else event.until_ns
             self._hindered_ns = max(self._hindered_ns, over_ns)
+            who = event.target.partition("/")[0]
+            who = who if who.startswith("i-") else ALL
+            self._hindered_by[who] = max(self._hindered_by.get(who, -1), over_ns)
+
+    def _acts_since(self, instance: str) -> int:
+        """Until when something keeps this very instance from acting; `i-0.1` is `i-0` again."""
+        hindered = self._hindered_by
+        return max(hindered.get(ALL, -1), hindered.get(instance.partition(".")[0], -1))
 
     # Attempts and their results
 
@@ -223,7 +235,7 @@ class CalmRules:
             holds = left.gone.instance in job.holders
             stays = work.attempt == left.attempt and not work.left_ns and holds
             self._checked["I10"] += 1
-            if stays and self._hindered_ns < left.gone.at_ns:
+            if stays and self._acts_since(left.gone.instance) < left.gone.at_ns:
                 self._blame(
                     f"left {left.job}:{left.attempt}", "I10", left.due_ns, left.job,
                     f"left with {left.gone.node}, gone since {left.gone.at_ns} "
@@ -303,7 +315,10 @@ class CalmRules:
         if job.state != RUNNING or not lasts:
             return
         self._checked["I2"] += 1
-        if self._hindered_ns < work.since_ns and f"{job_id}:{attempt}" not in event.held:
+        if (
+            self._acts_since(work.instance) < work.since_ns
+            and f"{job_id}:{attempt}" not in event.held
+        ):
             self._blame(
                 f"bare {job_id}:{attempt}", "I2", event.at_ns, event.node,
                 f"I2c: {job_id} attempt {attempt} runs without a slot",

@@ -40,8 +40,9 @@ def main(
     one = partial(look, schedules=schedules, seed=seed, known=known, record=record)
     click.echo(f"{'mutant':32s}  found  invariant     cause")
     missing = 0
+    asked = names or list(MUTANTS)
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for line, found in pool.map(one, names or list(MUTANTS)):
+        for line, found in map(one, asked) if jobs == 1 else pool.map(one, asked):
             click.echo(line)
             missing += not found
     sys.exit(1 if missing else 0)

@@ -184,13 +184,6 @@ CORE: Final = (
         ("I15",),
     ),
     Mutant(
-        "waits-without-end",
-        "a job in line has no deadline",
-        _code("recovery:Recovery._look_at_waiting", "if self._state.pending.remove(pair, job):",
-              "if False:"),
-        ("I3", "I15", "conservation"),
-    ),
-    Mutant(
         "no-timeouts",
         "a job that is not answered is waited for for ever",
         _code("recovery:Recovery._overdue", "return now - job.dispatched_ns > limit * MS",
