@@ -175,9 +175,9 @@ class CalmRules:
         self._work.pop(event.job, None)
 
     def job_queued(self, event: JobQueued) -> None:
-        """It waits again: its attempt is over."""
+        """It waits again: its attempt is over; who waits beside another instance ends nothing."""
         work = self._work.get(event.job)
-        if work is not None and not work.left_ns:
+        if work is not None and not work.left_ns and work.instance == event.instance:
             self._work[event.job] = work._replace(left_ns=event.at_ns)
 
     def result_received(self, event: ResultReceived) -> None:

@@ -92,6 +92,9 @@ HONEST: dict[str, tuple[str, list[t.Event]]] = {
                t.InstanceDown(at_ns=0, instance="a"),
                fact(t.SlotsCounted, 2 * SECOND, held=("j:1",))],
     ),
+    "another instance waits beside the one that has it": (
+        "I5", [*GIVEN, fact(t.JobQueued, SECOND, instance="b"), HELD],
+    ),
     "a job leaves a node that is gone": ("I10", [CRASH, *GIVEN, LOST, NEXT]),
     "a job is in line again": ("I10", [*GIVEN, LOST, LINED_UP]),
     "who speaks while something is broken hears of an error": (
