@@ -32,6 +32,7 @@ from simsched.telemetry import (
     JobDispatched,
     JobEnded,
     JobQueued,
+    LetterLies,
     NodeOffline,
     NodeRunning,
     ResultAccepted,
@@ -100,6 +101,7 @@ class CalmRules:
         self._cut_ns: dict[tuple[str, int], int] = {}
         self._running: dict[str, dict[tuple[str, int], int]] = {}
         self._blamed: dict[str, None] = {}
+        self._lies_ns: dict[str, int] = {}
 
     def sizes(self) -> dict[str, int]:
         """How much is remembered."""
@@ -108,6 +110,7 @@ class CalmRules:
             "asked": len(self._asked),
             "cuts": len(self._cut_ns),
             "blamed": len(self._blamed),
+            "letters": len(self._lies_ns),
             "left": len(self._left),
         }
 
@@ -213,6 +216,21 @@ class CalmRules:
     def _is_alive(self, job_id: str) -> bool:
         job = self._jobs.get(job_id)
         return job is not None and job.state in (QUEUED, RUNNING)
+
+    def letter_lies(self, event: LetterLies) -> None:
+        """Whoever has the session has had time to see that its old instance is gone."""
+        self._checked["I4"] += 1
+        key = f"{event.inbox} {event.session} {event.instance}"
+        since_ns = self._lies_ns.setdefault(key, event.at_ns)
+        if len(self._lies_ns) > REMEMBERED_MAX:
+            del self._lies_ns[next(iter(self._lies_ns))]
+        since_ns = max(since_ns, self._acts_since(event.instance))
+        if event.at_ns - since_ns > event.limit_ns:
+            self._blame(
+                f"lies {key}", "I4", event.at_ns, event.session,
+                f"a result for {event.session} lies with {event.inbox}, which is gone",
+                event.instance,
+            )  # fmt: skip
 
     # Nodes that are gone
 

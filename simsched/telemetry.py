@@ -406,6 +406,18 @@ class SlotsTried(Event, tag="slots_tried"):
     refusal: str
 
 
+class LetterLies(Event, tag="letter_lies"):
+    """
+    The world's truth: a result lies unread in the inbox of an instance that is gone.
+
+    It is for a session that is at `instance` now, which has `limit_ns` to find out and read it.
+    """
+
+    inbox: str
+    session: str
+    limit_ns: int
+
+
 AnyEvent = (
     SessionOpened | SessionClosed | UtteranceCut | UtteranceEmpty | JobCreated | JobRepeated
     | JobRefused | JobQueued | JobAssigned | JobDispatched | JobAccepted | JobEnded

@@ -57,6 +57,7 @@ RATES: Final = (0.0, 0.02, 0.1, 0.3)
 RARE_RATES: Final = (0.0, 0.0, 0.02, 0.1)
 RARE: Final = ("tie", "point")
 SLOTS: Final = (1, 2, 2, 2)
+BEATS_MS: Final = (1_000, 2_000, 2_000)
 SERVICES_MS: Final = (100, 300, 300, 1_000)
 LENGTHS_MS: Final = (100, 500, 1_500, 4_000, 9_000)
 DELAYS_MS: Final = (20, 200, 1_000, 4_000)
@@ -147,7 +148,7 @@ def draw_case(policy: str, seed: int, number: int, size: str) -> tuple[Case, dic
         instances=sizes["instances"], nodes=sizes["nodes"], slots=slots,
         service_ms=LONG_SERVICE_MS if takes_long else service_ms,
         mode="audio_chunk" if streams else "utterance", resumes=not draws.happens(4),
-        acknowledges=draws.happens(2), calm_ms=calm_ms,
+        acknowledges=draws.happens(2), calm_ms=calm_ms, heartbeat_ms=draws.one_of(BEATS_MS),
     )  # fmt: skip
     case = Case(
         policy=_with_long_times(policy) if takes_long else policy, seed=number + 1, system=system,
