@@ -144,6 +144,10 @@ class CalmRules:
         return key is not None and self._cut_ns.get(key, -1) >= work.since_ns
 
     def slot_taken(self, event: SlotTaken) -> None:
+        """A slot is given; one that is only renewed begins nothing."""
+        renewed = event.expires_ns > 0 and not event.live
+        if renewed and event.job not in self._work:
+            return
         self._begins(event, event.instance)
 
     def job_runs(self, event: JobAssigned | JobDispatched) -> None:
@@ -185,10 +189,21 @@ class CalmRules:
 
     def result_received(self, event: ResultReceived) -> None:
         work = self._work.get(event.job)
+        if not event.success and self._is_haunted(event.node):
+            self._work.pop(event.job, None)
+            return
         current = work is not None and work.attempt == event.attempt and not work.result_ns
         if event.success and current and self._is_alive(event.job):
             assert work is not None
             self._work[event.job] = work._replace(result_ns=event.at_ns)
+
+    def _is_haunted(self, node: str) -> bool:
+        """Whether a node works on what nobody waits for: it may refuse what the store gives it."""
+        for job_id, attempt in self._running.get(node, ()):
+            work = self._work.get(job_id)
+            if not self._is_alive(job_id) or work is None or work.attempt > attempt:
+                return True
+        return False
 
     def result_accepted(self, event: ResultAccepted) -> None:
         work = self._work.get(event.job)
@@ -291,10 +306,10 @@ class CalmRules:
         job, work = self._jobs.get(job_id), self._work.get(job_id)
         if job is None or work is None or job.state == ABANDONED or work.attempt < attempt:
             return 0  # not told yet, or nobody has it any more and the lease runs out
-        if job.state not in (QUEUED, RUNNING):
-            over_ns = job.ended_ns
-        elif work.attempt > attempt:
+        if work.attempt > attempt:
             over_ns = work.since_ns
+        elif job.state not in (QUEUED, RUNNING):
+            over_ns = job.ended_ns
         else:
             over_ns = work.left_ns
         if over_ns and event.at_ns - over_ns > self._grace_ns and self._hindered_ns < over_ns:

@@ -213,7 +213,8 @@ class Recovery:
         except StoreUnavailable:
             owner = ""
         self._runtime.end(op)
-        return owner not in ("", self._runtime.instance_id)
+        is_back = self._runtime.links.has_client(session_id)
+        return not is_back and owner not in ("", self._runtime.instance_id)
 
     async def _try_others(self, job: Job, reason: str) -> None:
         policy = self._policy_of(job)
@@ -364,7 +365,7 @@ class Recovery:
         now, half_ns = self._runtime.now(), self._policy.lease_ms * MS // 2
         due: dict[str, list[Job]] = {}
         for job in self._state.book.jobs.values():
-            if job.reserved and now - job.leased_ns >= half_ns:
+            if job.reserved and now - job.leased_ns >= half_ns and self._wanted(job):
                 due.setdefault(job.node_id, []).append(job)
         for node_id, jobs in due.items():
             members = [f"{job.job_id}:{job.attempt}" for job in jobs]

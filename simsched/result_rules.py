@@ -48,7 +48,8 @@ class ResultRules:
                 "I12", event.at_ns, event.job,
                 f"the result of attempt {event.attempt} was accepted twice", event.instance,
             )  # fmt: skip
-        job.accepted = event.attempt
+        if job.failed_attempt != event.attempt:
+            job.accepted = event.attempt
 
     def result_suppressed(self, event: ResultSuppressed) -> None:
         """
@@ -60,8 +61,8 @@ class ResultRules:
         job = self._jobs.get(event.job)
         if job is None or event.reason not in ("duplicate", "terminal"):
             return
-        if job.forgotten:
-            return  # a store that forgot may have given the same number twice
+        if job.forgotten or job.failed_attempt == event.attempt:
+            return  # a store that forgot may have given the number twice; a failure is no answer
         self._checked["I4"] += 1
         if event.attempt != job.attempt:
             return
