@@ -182,13 +182,13 @@ class Faults:
             return
         key = (fault.kind, step or "time")
         self.hit[key] = self.hit.get(key, 0) + 1
-        ended_ns = self._kernel.now + fault.for_ms * MS
-        self.last_ns = max(self.last_ns, ended_ns)
-        until_ns = ended_ns + AFTERMATH_NS + self._lingers_ns(fault)
+        over_ns = self._kernel.now + (fault.for_ms + fault.delay_ms) * MS
+        self.last_ns = max(self.last_ns, over_ns)
+        until_ns = over_ns + AFTERMATH_NS + self._lingers_ns(fault)
         self._world.emit(
             Disturbed(
                 at_ns=self._kernel.now, instance="", until_ns=until_ns, kind=fault.kind,
-                target=fault.target,
+                target=fault.target, over_ns=over_ns,
             )
         )  # fmt: skip
         where = f" in {step}" if fault.is_at_step else ""
@@ -196,10 +196,11 @@ class Faults:
         self._tell(fault.target, f"FAULT {fault.kind}{where}{lasts}")
 
     def _lingers_ns(self, fault: Fault) -> int:
-        """What it leaves behind: work that was begun slowly, leases that a clock has prolonged."""
+        """What it leaves behind: work in progress, leases that a clock has prolonged."""
+        service_ms = self._case.system.service_ms
         if fault.kind == "node_slow":
-            return round(fault.factor * self._case.system.service_ms) * MS
-        return abs(fault.by_ms) * MS if fault.kind == "clock_jump" else 0
+            return round(fault.factor * service_ms) * MS
+        return abs(fault.by_ms) * MS if fault.kind == "clock_jump" else service_ms * MS
 
     def _after(self, fault: Fault, action: Callable[[], None]) -> None:
         self._kernel.call_at(self._kernel.now + fault.for_ms * MS, action)

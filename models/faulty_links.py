@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from simsched.inbox import InboxEvent
+from simsched.inbox import ForwardResult, InboxEvent
+from simsched.messages import JobResult
 from simsched.models.faulty_redis import FaultyRedis, StoreProbe
 from simsched.models.links import LATE_NS, Network
 from simsched.models.prices import CostModel
@@ -154,6 +155,17 @@ class FaultyNetwork(Network):
                 self._redis.call(self._deletion(key, entry_id), 0, writes=True)
                 events.append(event)
         return events
+
+    def results_in(self, instance_id: str) -> dict[str, None]:
+        """The sessions for which results lie in an inbox."""
+        now_us, key = EPOCH_MS * 1_000 + self.kernel.now // US, self.inbox_of(instance_id)
+        entries: Any = self._redis.keys.command(now_us, "XRANGE", key, "-", "+")
+        events = [self._letters[fields[1]] for _, fields in entries or ()]
+        return dict.fromkeys(
+            event.message.session_id
+            for event in events
+            if isinstance(event, ForwardResult) and isinstance(event.message, JobResult)
+        )
 
     def _deletion(self, key: str, entry_id: Any) -> Callable[[int], Reply]:
         redis = self._redis

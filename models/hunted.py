@@ -21,18 +21,18 @@ from simsched.chance import key_of
 from simsched.findings import CheckSettings, Violation
 from simsched.invariants import Checker
 from simsched.models.distributions import Constant
-from simsched.models.faults import AFTERMATH_NS, Faults, Probe
+from simsched.models.faults import Faults, Probe
 from simsched.models.faulty_links import FaultyNetwork
 from simsched.models.faulty_nodes import FaultyWorker, NodeSocket
 from simsched.models.faulty_redis import FaultyRedis, FaultyStore
 from simsched.models.hunted_clients import ScriptedClient
 from simsched.models.hunted_sinks import Journal, Operations, Voice
+from simsched.models.hunted_truths import PRESENCE_BEATS, Truths
 from simsched.models.keyspace import LuaKeySpace
-from simsched.models.links import LATE_NS, SimLinks
+from simsched.models.links import SimLinks
 from simsched.models.prices import CostModel
 from simsched.models.runtime import EPOCH_MS, SimRuntime
 from simsched.models.service import ServiceModel, Stage
-from simsched.models.slot_trial import try_slots
 from simsched.models.story import Line, Story
 from simsched.models.tape import Tape
 from simsched.models.tasks import Kernel
@@ -45,7 +45,7 @@ from simsched.pools import PoolConfig
 from simsched.presets import parse_policy
 from simsched.scheduler import Scheduler
 from simsched.state import CoreSettings
-from simsched.telemetry import Disturbed, Event, InstanceDown, SlotsCounted, SlotsTried
+from simsched.telemetry import Event, InstanceDown
 from simsched.units import MS, SECOND
 
 START_NS: Final = 500 * MS
@@ -58,12 +58,6 @@ CORES: Final = 4
 
 FAILURE: Final = "failure"
 """Stands where an invariant's name does when a task of the core has failed."""
-
-LONG_LATE: Final = {"redis": 5, "node": 3, "client": 3, "inbox": 3, "announce": 1, "point": 1}
-"""From which departure on somebody may give up waiting, by the group of the tape."""
-
-PRESENCE_BEATS: Final = 3
-"""An instance is taken for gone after so many heartbeats without a sign."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +94,8 @@ class HuntedWorld:
         self.policy = _policy(case.policy)
         self.kernel = Kernel(ties="fifo")
         self._tape = tape
-        tape.on_departure = self._departs
+        self._truths = Truths(self)
+        tape.on_departure = self._truths.departs
         if not tape.is_idle("tie"):
             self.kernel.lets_others_go = lambda name: tape.next(f"tie {name}", 2) == 1
         self._story = story
@@ -117,6 +112,7 @@ class HuntedWorld:
         self._probes: list[Probe] = []
         self._incarnations = [0] * system.instances
         self._down: dict[int, None] = {}
+        self.graves: list[str] = []
         self.schedulers: list[Scheduler] = []
         for number in range(system.instances):
             self._probes.append(self.faults.probe(number))
@@ -204,12 +200,7 @@ class HuntedWorld:
             send=socket.send, emit=self.journal.event,
         )  # fmt: skip
         worker.prepare()
-        worker.disturbs = lambda kind: self.emit(
-            Disturbed(
-                at_ns=self.kernel.now, instance="", until_ns=self.kernel.now + AFTERMATH_NS,
-                kind=kind, target=name,
-            )
-        )
+        worker.disturbs = lambda kind: self._truths.spoils(kind, name)
         socket.worker = worker
         self.network.workers[name] = worker
         socket.connect()
@@ -244,6 +235,10 @@ class HuntedWorld:
         """Whether an instance takes connections; a paused one does not answer."""
         return number not in self._down and self._group(number).held is None
 
+    def is_dead(self, number: int) -> bool:
+        """Whether an instance is gone; a paused one is not."""
+        return number in self._down
+
     def _group(self, number: int) -> Group:
         return self.runtime_of(number).group
 
@@ -260,6 +255,7 @@ class HuntedWorld:
         self._group(number).abandon()
         self._down[number] = None
         name = self.runtime_of(number).instance_id
+        self.graves.append(name)
         self.emit(InstanceDown(at_ns=self.kernel.now, instance=name))
         for socket in self.sockets:
             if socket.home == number:
@@ -300,44 +296,6 @@ class HuntedWorld:
         if self._story is not None:
             self._story(Line(self.kernel.now, who, what, result))
 
-    def _departs(self, label: str, value: int) -> None:
-        """What is so late that somebody may give up waiting for it is a fault like any other."""
-        group = label.partition(" ")[0]
-        if value >= LONG_LATE.get(group, value + 1):
-            until_ns = self.kernel.now + LATE_NS[-1] + AFTERMATH_NS
-            late = Disturbed(
-                at_ns=self.kernel.now, instance="", until_ns=until_ns, kind="late", target=group
-            )
-            self.emit(late)
-
-    async def _count_slots(self) -> None:
-        """Tell what the store holds, for as long as the run lasts."""
-        while True:
-            await self.kernel.sleep(LOOK_NS)
-            for socket in self.sockets:
-                held = self.redis.leases_of(socket.name)
-                if not self.redis.is_down and (held or socket.worker.held()):
-                    self.emit(
-                        SlotsCounted(
-                            at_ns=self.kernel.now, instance="", node=socket.name, held=held,
-                            slots=self.case.system.slots,
-                        )
-                    )  # fmt: skip
-
-    def _try_slots(self) -> None:
-        """At the end: whether every slot can be had, of the nodes that are there."""
-        for socket in self.sockets:
-            worker, sound = socket.worker, not self.redis.is_down and socket.home is not None
-            if sound and not (worker.dead or worker.hung or worker.held()):
-                held = len(self.redis.leases_of(socket.name))
-                given, refusal = try_slots(self.redis, socket.name, self.case.system.slots + 1)
-                self.emit(
-                    SlotsTried(
-                        at_ns=self.kernel.now, instance="", node=socket.name, given=given,
-                        held=held, slots=self.case.system.slots, refusal=refusal,
-                    )
-                )  # fmt: skip
-
     # The run
 
     async def _main(self) -> None:
@@ -348,7 +306,7 @@ class HuntedWorld:
             self.kernel.call_at(calm_ns, self._tape.rest)
             self.kernel.call_at(calm_ns, self.faults.rest)
         if self.policy.slots == "lease":
-            self.kernel.start(self._count_slots(), "count slots")
+            self.kernel.start(self._truths.tell(), "truths")
         for client in self.clients:
             self.kernel.start(client.run(self.kernel.now), client.name)
         while not all(client.done for client in self.clients) or not self._faults_over():
@@ -361,7 +319,7 @@ class HuntedWorld:
         await self.kernel.sleep(2 * SECOND)
         await self._until_leases_end()
         if self.policy.slots == "lease" and not self._busy():
-            self._try_slots()
+            self._truths.try_slots()
 
     async def _until_leases_end(self) -> None:
         """Nobody but time frees the slots of an instance that is dead, or of a job that is left."""

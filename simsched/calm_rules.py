@@ -32,6 +32,7 @@ from simsched.telemetry import (
     JobDispatched,
     JobEnded,
     JobQueued,
+    LetterLies,
     NodeOffline,
     NodeRunning,
     ResultAccepted,
@@ -44,6 +45,9 @@ from simsched.telemetry import (
 
 BYSTANDERS: Final = ("node_", "result_")
 """Kinds of faults that keep no instance from acting, nor its store from answering."""
+
+ALL: Final = ""
+"""Stands for all instances, where a fault hits what they share."""
 
 NO_ROOM: Final = ("QUEUE_FULL", "PENDING_TIMEOUT", "NODE_OVERLOADED")
 """Reasons of errors that a whole system may give: there was no room. I15 knows if there was."""
@@ -90,12 +94,14 @@ class CalmRules:
         # Until when something is broken, and something that keeps an instance from acting.
         self._broken_ns = -1
         self._hindered_ns = -1
+        self._hindered_by: dict[str, int] = {}
         self._work: dict[str, _Work] = {}
         self._left: deque[_Left] = deque()
         self._asked: dict[str, tuple[str, int]] = {}
         self._cut_ns: dict[tuple[str, int], int] = {}
         self._running: dict[str, dict[tuple[str, int], int]] = {}
         self._blamed: dict[str, None] = {}
+        self._lies_ns: dict[str, int] = {}
 
     def sizes(self) -> dict[str, int]:
         """How much is remembered."""
@@ -104,6 +110,7 @@ class CalmRules:
             "asked": len(self._asked),
             "cuts": len(self._cut_ns),
             "blamed": len(self._blamed),
+            "letters": len(self._lies_ns),
             "left": len(self._left),
         }
 
@@ -112,7 +119,16 @@ class CalmRules:
         self._broken_ns = max(self._broken_ns, event.until_ns)
         link = event.target.partition("/")[2]
         if link != "instance" and not event.kind.startswith(BYSTANDERS):
-            self._hindered_ns = max(self._hindered_ns, event.until_ns)
+            over_ns = event.over_ns + 2 * self._grace_ns if event.over_ns else event.until_ns
+            self._hindered_ns = max(self._hindered_ns, over_ns)
+            who = event.target.partition("/")[0]
+            who = who if who.startswith("i-") else ALL
+            self._hindered_by[who] = max(self._hindered_by.get(who, -1), over_ns)
+
+    def _acts_since(self, instance: str) -> int:
+        """Until when something keeps this very instance from acting; `i-0.1` is `i-0` again."""
+        hindered = self._hindered_by
+        return max(hindered.get(ALL, -1), hindered.get(instance.partition(".")[0], -1))
 
     # Attempts and their results
 
@@ -166,9 +182,9 @@ class CalmRules:
         self._work.pop(event.job, None)
 
     def job_queued(self, event: JobQueued) -> None:
-        """It waits again: its attempt is over."""
+        """It waits again: its attempt is over; who waits beside another instance ends nothing."""
         work = self._work.get(event.job)
-        if work is not None and not work.left_ns:
+        if work is not None and not work.left_ns and work.instance == event.instance:
             self._work[event.job] = work._replace(left_ns=event.at_ns)
 
     def result_received(self, event: ResultReceived) -> None:
@@ -216,6 +232,21 @@ class CalmRules:
         job = self._jobs.get(job_id)
         return job is not None and job.state in (QUEUED, RUNNING)
 
+    def letter_lies(self, event: LetterLies) -> None:
+        """Whoever has the session has had time to see that its old instance is gone."""
+        self._checked["I4"] += 1
+        key = f"{event.inbox} {event.session} {event.instance}"
+        since_ns = self._lies_ns.setdefault(key, event.at_ns)
+        if len(self._lies_ns) > REMEMBERED_MAX:
+            del self._lies_ns[next(iter(self._lies_ns))]
+        since_ns = max(since_ns, self._acts_since(event.instance))
+        if event.at_ns - since_ns > event.limit_ns:
+            self._blame(
+                f"lies {key}", "I4", event.at_ns, event.session,
+                f"a result for {event.session} lies with {event.inbox}, which is gone",
+                event.instance,
+            )  # fmt: skip
+
     # Nodes that are gone
 
     def node_offline(self, event: NodeOffline) -> None:
@@ -237,7 +268,7 @@ class CalmRules:
             holds = left.gone.instance in job.holders
             stays = work.attempt == left.attempt and not work.left_ns and holds
             self._checked["I10"] += 1
-            if stays and self._hindered_ns < left.gone.at_ns:
+            if stays and self._acts_since(left.gone.instance) < left.gone.at_ns:
                 self._blame(
                     f"left {left.job}:{left.attempt}", "I10", left.due_ns, left.job,
                     f"left with {left.gone.node}, gone since {left.gone.at_ns} "
@@ -282,9 +313,12 @@ class CalmRules:
         else:
             over_ns = work.left_ns
         if over_ns and event.at_ns - over_ns > self._grace_ns and self._hindered_ns < over_ns:
+            ended = job.state not in (QUEUED, RUNNING)
+            others = ended and work.attempt == attempt and work.instance != job.ended_by
+            why = "another instance has given up" if others else "is over"
             self._blame(
                 f"kept {member}", "I5", event.at_ns, event.node,
-                f"the store keeps the slot of {job_id} attempt {attempt}, which is over",
+                f"the store keeps the slot of {job_id} attempt {attempt}, which {why}",
             )  # fmt: skip
         return 0 if over_ns else work.since_ns
 
@@ -314,7 +348,10 @@ class CalmRules:
         if job.state != RUNNING or not lasts:
             return
         self._checked["I2"] += 1
-        if self._hindered_ns < work.since_ns and f"{job_id}:{attempt}" not in event.held:
+        if (
+            self._acts_since(work.instance) < work.since_ns
+            and f"{job_id}:{attempt}" not in event.held
+        ):
             self._blame(
                 f"bare {job_id}:{attempt}", "I2", event.at_ns, event.node,
                 f"I2c: {job_id} attempt {attempt} runs without a slot",

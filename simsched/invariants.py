@@ -47,6 +47,7 @@ from simsched.telemetry import (
     JobRefused,
     JobRepeated,
     JobYielded,
+    LetterLies,
     NodeOffline,
     NodeRegistered,
     NodeRunning,
@@ -393,6 +394,7 @@ class Checker:
             NodeRunning: calm.node_running,
             SlotsCounted: calm.slots_counted,
             SlotsTried: calm.slots_tried,
+            LetterLies: calm.letter_lies,
             Delivered: calm.delivered,
         }
         for kind, rule in rules.items():

@@ -371,9 +371,11 @@ class Disturbed(Event, tag="disturbed"):
     The world's truth: something is broken; until then nobody is blamed for being slow.
 
     `kind` is the fault's (see `simsched.faults`), `target` what it hit; "" where nobody knows.
+    `over_ns` is when the fault itself is over, 0 where nobody knows; its consequences last longer.
     """
 
     until_ns: int
+    over_ns: int = 0
     kind: str = ""
     target: str = ""
 
@@ -402,6 +404,18 @@ class SlotsTried(Event, tag="slots_tried"):
     held: int
     slots: int
     refusal: str
+
+
+class LetterLies(Event, tag="letter_lies"):
+    """
+    The world's truth: a result lies unread in the inbox of an instance that is gone.
+
+    It is for a session that is at `instance` now, which has `limit_ns` to find out and read it.
+    """
+
+    inbox: str
+    session: str
+    limit_ns: int
 
 
 AnyEvent = (

@@ -23,7 +23,7 @@ from simsched.presets import PRESETS, parse_policy
 
 T = TypeVar("T")
 
-TIMES: Final = {"job_timeout_ms": 3_000, "pending_ms": 2_000, "lease_ms": 4_000}
+TIMES: Final = {"job_timeout_ms": 3_000, "pending_ms": 3_500, "lease_ms": 4_000}
 """Short times, so that a schedule settles in half a minute; what the user sets himself stays."""
 
 LONG_TIMES: Final = {"job_timeout_ms": 8_000, "lease_ms": 3_000}
@@ -43,16 +43,21 @@ SIZES: Final = {
 LARGE_EVERY: Final = 10
 """Of the schedules of both sizes, one in so many is large."""
 
-CALM_TURNS: Final = 3
-"""Utterances of every schedule that come when all is whole again: they show what is left behind."""
+CALM_TURNS: Final = 7
+"""Utterances of every schedule that come when all is whole again: they show what is left behind,
+and some of them have to wait."""
 
 CALM_AFTER_MS: Final = 4_000
-CALM_EVERY_MS: Final = 700
+CALM_EVERY_MS: Final = 40
+
+CROWDS: Final = (2, 4, 8)
+"""Of the kinds of faults one in so many may happen: in a crowd, some pairs never meet alone."""
 
 RATES: Final = (0.0, 0.02, 0.1, 0.3)
 RARE_RATES: Final = (0.0, 0.0, 0.02, 0.1)
 RARE: Final = ("tie", "point")
 SLOTS: Final = (1, 2, 2, 2)
+BEATS_MS: Final = (1_000, 2_000, 2_000)
 SERVICES_MS: Final = (100, 300, 300, 1_000)
 LENGTHS_MS: Final = (100, 500, 1_500, 4_000, 9_000)
 DELAYS_MS: Final = (20, 200, 1_000, 4_000)
@@ -130,21 +135,24 @@ def draw_case(policy: str, seed: int, number: int, size: str) -> tuple[Case, dic
     sizes = SIZES["large" if large else "small"]
     streams, takes_long = draws.happens(4), draws.happens(8)
     turns = _turns(draws, sizes, streams=streams)
-    on = [kind for kind in KINDS if draws.happens(2)] or ["node_crash"]
+    one_in = draws.one_of(CROWDS)
+    on = [kind for kind in KINDS if draws.happens(one_in)] or [draws.one_of(tuple(KINDS))]
     count = sizes["faults"] + draws.below(sizes["faults"] // 2 + 1)
     faults = tuple(_fault(draws, draws.one_of(on), sizes) for _ in range(count))
     rates = {group: draws.one_of(RARE_RATES if group in RARE else RATES) for group in GROUPS}
+    if draws.happens(3):
+        rates = dict.fromkeys(GROUPS, 0.0)  # nothing but the faults
     calm_ms = max(_over_ms(fault, sizes) for fault in faults)
     slots, service_ms = draws.one_of(SLOTS), draws.one_of(SERVICES_MS)
     system = System(
         instances=sizes["instances"], nodes=sizes["nodes"], slots=slots,
         service_ms=LONG_SERVICE_MS if takes_long else service_ms,
         mode="audio_chunk" if streams else "utterance", resumes=not draws.happens(4),
-        acknowledges=draws.happens(2), calm_ms=calm_ms,
+        acknowledges=draws.happens(2), calm_ms=calm_ms, heartbeat_ms=draws.one_of(BEATS_MS),
     )  # fmt: skip
     case = Case(
         policy=_with_long_times(policy) if takes_long else policy, seed=number + 1, system=system,
-        turns=_some_in_calm(turns, calm_ms), faults=faults,
+        turns=_some_in_calm(turns, calm_ms + system.service_ms), faults=faults,
     )  # fmt: skip
     return case, rates
 
@@ -160,7 +168,7 @@ def _with_long_times(policy: str) -> str:
 def _over_ms(fault: Fault, sizes: dict[str, int]) -> int:
     """When a fault is over; one within a step has hit by the time that the others have."""
     at_ms = sizes["span_ms"] + 500 if fault.is_at_step else fault.at_ms
-    return at_ms + max(fault.for_ms, fault.delay_ms)
+    return at_ms + fault.for_ms + fault.delay_ms
 
 
 def _turns(draws: _Draws, sizes: dict[str, int], *, streams: bool) -> tuple[Turn, ...]:

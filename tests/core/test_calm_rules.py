@@ -47,6 +47,9 @@ BROKEN: dict[str, tuple[str, list[t.Event]]] = {
         "I4", [*GIVEN, HEARD, broken("node_hang", "n-0"), broken("link_slow", "n-0/instance"),
                GIVEN_UP],
     ),
+    "a result lies with a dead instance": (
+        "I4", [fact(t.LetterLies), fact(t.LetterLies, 3 * SECOND), fact(t.LetterLies, 4 * SECOND)],
+    ),
     "the store keeps the slot of a job that ended": (
         "I5", [*GIVEN, FREED, fact(t.JobEnded, SECOND), ANSWERED, HELD],
     ),
@@ -78,6 +81,9 @@ HONEST: dict[str, tuple[str, list[t.Event]]] = {
         "I4", [*GIVEN, HEARD, fact(t.ResultAccepted, SECOND), FREED, ENDED],
     ),
     "a result came and the store was away": ("I4", [*GIVEN, HEARD, AWAY, GIVEN_UP]),
+    "a result with a dead instance is read in time": (
+        "I4", [fact(t.LetterLies), fact(t.LetterLies, SECOND)],
+    ),
     "a slot that was given up is back": (
         "I5", [CRASH, *GIVEN, FREED, NEXT, fact(t.SlotsCounted, 5 * SECOND, held=("j:2",))],
     ),
@@ -91,6 +97,9 @@ HONEST: dict[str, tuple[str, list[t.Event]]] = {
         "I5", [MADE, fact(t.SlotTaken, expires_ns=3 * SECOND), fact(t.JobDispatched),
                t.InstanceDown(at_ns=0, instance="a"),
                fact(t.SlotsCounted, 2 * SECOND, held=("j:1",))],
+    ),
+    "another instance waits beside the one that has it": (
+        "I5", [*GIVEN, fact(t.JobQueued, SECOND, instance="b"), HELD],
     ),
     "a job leaves a node that is gone": ("I10", [CRASH, *GIVEN, LOST, NEXT]),
     "a job is in line again": ("I10", [*GIVEN, LOST, LINED_UP]),

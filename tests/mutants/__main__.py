@@ -15,7 +15,7 @@ from multiprocessing import get_context
 
 import click
 
-from tests.mutants.searching import SCHEDULES, SEED, look, open_causes
+from tests.mutants.searching import PLAYS_MAX, SCHEDULES, SEED, look, open_causes
 from tests.mutants.table import MUTANTS
 
 
@@ -32,16 +32,30 @@ from tests.mutants.table import MUTANTS
 )
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--record", is_flag=True, help="Write the shrunk cases.")
+@click.option(
+    "--plays",
+    type=click.IntRange(1),
+    default=PLAYS_MAX,
+    show_default=True,
+    help="Smaller candidates that are tried for a case that is recorded.",
+)
 def main(
-    schedules: int, seed: int, names: Sequence[str], plain: int, jobs: int, record: bool
+    schedules: int,
+    seed: int,
+    names: Sequence[str],
+    plain: int,
+    jobs: int,
+    record: bool,
+    plays: int,
 ) -> None:
     """Look for every mutant, each from the first schedule on."""
     known = open_causes(plain, seed)
-    one = partial(look, schedules=schedules, seed=seed, known=known, record=record)
+    one = partial(look, schedules=schedules, seed=seed, known=known, plays=plays * record)
     click.echo(f"{'mutant':32s}  found  invariant     cause")
     missing = 0
+    asked = names or list(MUTANTS)
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for line, found in pool.map(one, names or list(MUTANTS)):
+        for line, found in map(one, asked) if jobs == 1 else pool.map(one, asked):
             click.echo(line)
             missing += not found
     sys.exit(1 if missing else 0)

@@ -83,9 +83,9 @@ def smallest(mutant: Mutant, seen: Seen, plays_max: int) -> Case:
 
 
 def look(
-    name: str, *, schedules: int, seed: int, known: frozenset[Cause], record: bool
+    name: str, *, schedules: int, seed: int, known: frozenset[Cause], plays: int
 ) -> tuple[str, bool]:
-    """One mutant's line of the table, and whether it was found."""
+    """One mutant's line of the table, and whether it was found; `plays` records its case."""
     mutant = MUTANTS[name]
     try:
         seen = find(mutant, schedules=schedules, seed=seed, known=known)
@@ -94,8 +94,8 @@ def look(
     if seen is None:
         return f"{name:32s} NOT FOUND in {schedules} schedules", False
     size = ""
-    if record:
-        case = smallest(mutant, seen, PLAYS_MAX)
+    if plays:
+        case = smallest(mutant, seen, plays)
         CASES.mkdir(exist_ok=True)
         (CASES / f"{name}.toml").write_text(case_text(case), encoding="utf-8")
         size = f"  [{case.events} events]"

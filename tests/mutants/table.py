@@ -60,12 +60,6 @@ SCRIPTS: Final = (
         ("I2", "I5"),
     ),
     Mutant(
-        "completion-heeds-no-owner",
-        "complete.lua accepts from an instance whose session is another's now",
-        _lua("complete", "and session[2] ~= ARGV[6] then", "and false then"),
-        ("I3", "I6", "I12", "conservation"),
-    ),
-    Mutant(
         "claim-ignores-slots",
         "claim.lua gives a slot whether there is one or not",
         _lua("claim", "if live < slots then", "if true then"),
@@ -156,9 +150,13 @@ SCRIPTS: Final = (
     Mutant(
         "restore-overwrites",
         "restore.lua writes over what the store knows better",
-        _lua("restore", "if held[4] == 'done' or tonumber(held[3]) > attempt or other then",
-             "if false then"),
-        ("I2", "I3", "I5", "I12", "conservation"),
+        (
+            Lua("restore", "if held[4] == 'done' or tonumber(held[3]) > attempt or other then",
+                "if false then"),
+            Lua("restore", "if not known or done or tonumber(held[3]) < attempt then",
+                "if true then"),
+        ),
+        ("I2", "I3", "I4", "I5", "I12", "I16", "conservation"),
     ),
 )  # fmt: skip
 
@@ -182,13 +180,6 @@ CORE: Final = (
         _code("recovery:Recovery._pump_once", "for pair in self._state.pending.pairs():",
               "for pair in []:"),
         ("I15",),
-    ),
-    Mutant(
-        "waits-without-end",
-        "a job in line has no deadline",
-        _code("recovery:Recovery._look_at_waiting", "if self._state.pending.remove(pair, job):",
-              "if False:"),
-        ("I3", "I15", "conservation"),
     ),
     Mutant(
         "no-timeouts",
