@@ -24,6 +24,7 @@ from typing import Any, Final, Self
 
 from simsched.errors import SimschedError
 from simsched.inbox import InboxEvent, SessionMoved
+from simsched.letters import OLDEST, Letters
 from simsched.live import refusals
 from simsched.live.admission import Admission
 from simsched.live.connection import Connection
@@ -200,6 +201,8 @@ class Instance:
             self.store, reader, self.instance_id, self._from_instance, self.sink,
             cell=store.cell, ttl_s=INBOX_LIVES * store.presence_s, block_ms=store.inbox_block_ms,
             entries_max=store.inbox_length_max,
+            letters=Letters(self.instance_id, secrets.token_hex(4), store.protocol_version),
+            version_of=lambda name: self.scheduler.state.store.versions.get(name, OLDEST),
         )  # fmt: skip
         await inbox.start()
         for task in inbox.tasks:

@@ -162,7 +162,9 @@ class SimStore:
         ]
         self.arrivals: SimMailbox[Callable[[], None]] = SimMailbox(server.kernel)
 
-    async def command(self, step: Step, op: Operation, *words: str | int, site: int = 0) -> Reply:
+    async def command(
+        self, step: Step, op: Operation, *words: str | int | bytes, site: int = 0
+    ) -> Reply:
         """One plain command."""
         server = self._server
         return await self._call(

@@ -37,6 +37,7 @@ import msgspec
 
 from simsched.errors import ConfigError
 from simsched.faults import Fault, number_of, target_kind
+from simsched.letters import NEWEST, OLDEST
 from simsched.presets import parse_policy
 
 
@@ -50,6 +51,8 @@ class System(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         resumes: clients that lost their instance go on with their session on another one; else
             they begin a new session.
         settle_ms: how long the run goes on after the last fault has ended, to show liveness.
+        versions: which version of the protocol between instances each of them speaks at first; one
+            that is started again speaks the newest, as do all where nothing is said.
 
     """
 
@@ -63,6 +66,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     acknowledges: bool = True
     resumes: bool = True
     settle_ms: int = 30_000
+    versions: tuple[int, ...] = ()
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -180,6 +184,12 @@ def _check(case: Case, where: str) -> None:
             raise ConfigError(where, f"system.{name}", "must be 1 or more")
     if system.mode not in ("utterance", "audio_chunk"):
         raise ConfigError(where, "system.mode", f"utterance or audio_chunk, not {system.mode!r}")
+    if system.versions and (
+        len(system.versions) != system.instances
+        or not all(OLDEST <= version <= NEWEST for version in system.versions)
+    ):
+        want = f"one for each of {system.instances} instances, {OLDEST} to {NEWEST}, or none"
+        raise ConfigError(where, "system.versions", want)
     sizes = {"instance": system.instances, "node": system.nodes}
     for fault in case.faults:
         kind = target_kind(fault.target).partition("/")[0]
@@ -233,6 +243,8 @@ def _different(value: msgspec.Struct, plain: msgspec.Struct, always: tuple[str, 
 def _value(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_value, value))}]"
     return _quoted(value) if isinstance(value, str) else str(value)
 
 

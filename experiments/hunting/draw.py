@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from simsched.cases import Case, System, Turn
 from simsched.chance import below, key_of, mix
 from simsched.faults import KINDS, MOMENTS, Fault
+from simsched.letters import NEWEST, OLDEST
 from simsched.models.tape import GROUPS
 from simsched.policy import FIELDS
 from simsched.presets import PRESETS, parse_policy
@@ -109,9 +110,17 @@ def draw_case(policy: str, seed: int, number: int, size: str) -> tuple[Case, dic
         instances=sizes["instances"], nodes=sizes["nodes"],
         mode="audio_chunk" if streams else "utterance", resumes=not draws.happens(4),
         acknowledges=draws.happens(2),
+        versions=_versions(draws, sizes["instances"]),
     )  # fmt: skip
     case = Case(policy=policy, seed=number + 1, system=system, turns=turns, faults=faults)
     return case, rates
+
+
+def _versions(draws: _Draws, instances: int) -> tuple[int, ...]:
+    """In the middle of an upgrade, now and then: each instance speaks what it speaks."""
+    if not draws.happens(4):
+        return ()
+    return tuple(draws.one_of((OLDEST, NEWEST)) for _ in range(instances))
 
 
 def _turns(draws: _Draws, sizes: dict[str, int], *, streams: bool) -> tuple[Turn, ...]:
