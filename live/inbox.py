@@ -79,7 +79,7 @@ class Inbox:
         sink: where is counted what was dropped.
         cell: the cell's name, part of all keys.
         letters: how we write and read.
-        version_of: what another instance reads, as far as it is known.
+        version_of: what another instance reads; 0: that is not known yet.
 
     Attributes:
         tasks: what runs for as long as we are there; whoever started us watches over them.
@@ -96,7 +96,7 @@ class Inbox:
         *,
         cell: str = "cell",
         letters: Letters | None = None,
-        version_of: Callable[[str], int] = lambda _name: OLDEST,
+        version_of: Callable[[str], int] = lambda _name: 0,
         ttl_s: float = TTL_S,
         block_ms: int = BLOCK_MS,
         entries_max: int = ENTRIES_MAX,
@@ -111,6 +111,7 @@ class Inbox:
         self._letters = letters or Letters(instance_id, secrets.token_hex(4))
         self._version_of = version_of
         self._older: dict[str, int] = {}
+        self._asked: dict[str, int] = {}
         self._returns: dict[bytes, asyncio.Task[None]] = {}
         self._ttl_s = ttl_s
         self._block_ms = block_ms
@@ -136,13 +137,23 @@ class Inbox:
             StoreUnavailable: it is not known whether it was appended.
 
         """
-        reader = min(self._version_of(instance_id), self._older.get(instance_id, NEWEST))
+        reader = await self._reader_of(step, op, instance_id)
         fields = self._letters.write(event, instance_id, reader)
         if fields is None:
             self._sink.count("inbox_not_in_their_version", 1)
             return False
         reply = await self._store.command(step, op, *self._append(instance_id, fields))
         return reply is not None
+
+    async def _reader_of(self, step: Step, op: Operation, instance_id: str) -> int:
+        """The version that an instance reads; of one that has only just come the store is asked."""
+        version = self._version_of(instance_id) or self._asked.get(instance_id, 0)
+        if not version:
+            key = "{" + self._cell + "}:versions"
+            said = await self._store.command(step, op, "HGET", key, instance_id, site=2)
+            if isinstance(said, bytes) and said.isdigit():
+                version = self._asked[instance_id] = int(said)
+        return min(version or OLDEST, self._older.get(instance_id, NEWEST))
 
     def _append(self, instance_id: str, fields: Mapping[bytes, bytes]) -> list[str | int | bytes]:
         return [

@@ -4,10 +4,12 @@
 -- KEYS:    1 zset of instances, scored by when their sign expires; 2 hash of their versions
 -- ARGV:    1 instance; 2 ttl_ms; 3 version
 -- returns: {the other instances whose sign has expired, sorted by their bytes;
---          every instance that is not forgotten, each followed by its version, 1 if it says none}
+--          every instance that is not forgotten, each followed by its version, 1 if it says none;
+--          1 if an earlier sign of this instance is known, else 0}
 -- atomic with respect to: presence
 local now = now_us()
 local forgotten = string.format('(%.0f', now - 600 * 1000000)
+local known = redis.call('ZSCORE', KEYS[1], ARGV[1])
 redis.call('ZADD', KEYS[1], string.format('%.0f', now + tonumber(ARGV[2]) * 1000), ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
 local old = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', forgotten)
@@ -37,4 +39,4 @@ local function before(a, b)
   return #a < #b
 end
 table.sort(gone, before)
-return {gone, versions}
+return {gone, versions, known and 1 or 0}

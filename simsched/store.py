@@ -90,6 +90,8 @@ class CellStore:
     Attributes:
         versions: which version of the protocol between instances each of them speaks, as the last
             sign of life told.
+        forgot: the last sign of life found no trace of those before: the store has come to have
+            no memory, though nobody lost the connection to it.
 
     """
 
@@ -99,6 +101,8 @@ class CellStore:
         self._store = store
         self._version = version
         self.versions: dict[str, int] = {}
+        self.forgot = False
+        self._is_present = False
         self._instance = instance_id
         self._tag = "{" + cell + "}"
 
@@ -332,16 +336,20 @@ class CellStore:
         """Give a sign of life; the other instances that have given none for too long."""
         keys = [f"{self._tag}:instances", f"{self._tag}:versions"]
         args: list[str | int] = [self._instance, ttl_ms, self._version]
-        gone, said = _items(await self._store.script(steps.PRESENCE, op, "presence", keys, args))
+        gone, said, known = _items(
+            await self._store.script(steps.PRESENCE, op, "presence", keys, args)
+        )
         words = [_text(word) for word in _items(said)]
         self.versions = {
             name: int(version) if version.isdigit() else OLDEST
             for name, version in zip(words[::2], words[1::2], strict=True)
         }
+        self.forgot, self._is_present = self._is_present and known == 0, True
         return [_text(name) for name in _items(gone)]
 
     async def be_gone(self, op: Operation) -> None:
         """Leave on purpose: nobody need wonder."""
+        self._is_present = False
         await self._store.command(
             steps.PRESENCE, op, "ZREM", f"{self._tag}:instances", self._instance, site=1
         )
