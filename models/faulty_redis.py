@@ -10,7 +10,7 @@ know when anything of this happens: see `simsched.models.faults`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from heapq import heappush
 from typing import Any, Final
 
@@ -264,14 +264,14 @@ class FaultyStore(SimStore):
         self._is_prompt = tape.is_idle("redis")
 
     async def append(
-        self, step: Step, op: Operation, key: str, letter: str, told: Callable[[], None]
+        self, step: Step, op: Operation, key: str, words: Sequence[bytes], told: Callable[[], None]
     ) -> Reply:
         """Append to a stream; its reader is `told` once it is there, whatever the writer hears."""
         server, readers = self.server, [told]
 
         def add(now_us: int) -> Reply:
             reply = server.keys.command(
-                now_us, "XADD", key, "MAXLEN", "~", 10_000, "*", "payload", letter
+                now_us, "XADD", key, "MAXLEN", "~", 10_000, "*", *words
             )
             if readers:  # a replica that takes over does it again, and tells nobody
                 readers.pop()()

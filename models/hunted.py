@@ -142,6 +142,7 @@ class HuntedWorld:
             heartbeat_ns=system.heartbeat_ms * MS, health=_health(system.heartbeat_ms),
             node_scan_ns=system.heartbeat_ms * MS,
             presence_ns=PRESENCE_BEATS * system.heartbeat_ms * MS,
+            version=self.network.join(number, name, life, system.versions),
         )  # fmt: skip
         scheduler = Scheduler(runtime, self.policy, settings)
         if self.policy.node_loss == "event":

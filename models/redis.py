@@ -166,7 +166,7 @@ class SimStore:
         self.arrivals: SimMailbox[Callable[[], None]] = SimMailbox(server.kernel)
 
     def command(
-        self, step: Step, op: Operation, *words: str | int, site: int = 0
+        self, step: Step, op: Operation, *words: str | int | bytes, site: int = 0
     ) -> Coroutine[Any, Any, Reply]:
         """One plain command."""
         server = self._server

@@ -49,6 +49,8 @@ class Presence:
         self._runtime = state.runtime
         self._store = state.store
         self._entity = key_of("presence", state.runtime.instance_id)
+        self.on_forgotten: Callable[[], None] = lambda: None
+        """Told that the store knows nothing of us any more."""
 
     async def run(self) -> None:
         """Give signs for as long as the instance lives."""
@@ -63,6 +65,9 @@ class Presence:
         op = self._runtime.begin(OpKind.BACKGROUND, self._entity, self._runtime.now())
         try:
             gone = await self._store.be_present(op, self._state.settings.presence_ns // MS)
+            if self._store.forgot:
+                self._runtime.telemetry.count("store_forgot")
+                self.on_forgotten()
             await self._look_after(op, gone)
         except StoreUnavailable:
             self._runtime.telemetry.count("store_unavailable")
