@@ -8,13 +8,16 @@ from typing import Any, Final
 
 from simsched.experiments.chaos import recovery_times as times
 from simsched.experiments.chaos.judging import Verdict
-from simsched.experiments.chaos.merged import AFTERMATH_NS
 from simsched.experiments.chaos.recovery_times import Spread
 from simsched.experiments.chaos.run import Outcome
 from simsched.faults import target_kind
 from simsched.telemetry import Event
+from simsched.units import MS
 
 VIOLATIONS_KEPT: Final = 200
+
+SLACK_NS: Final = 300 * MS
+"""A fault is by itself if no other one was within so long of its beginning."""
 
 
 def figures(outcome: Outcome, events: Sequence[Event], verdict: Verdict) -> dict[str, Any]:
@@ -70,7 +73,7 @@ def recovery(outcome: Outcome, events: Sequence[Event]) -> dict[str, Spread]:
     lives = times.attempts(events)
     closing = [hit for hit in outcome.hits if times.is_closing(hit)]
     hangs = [hit for hit in outcome.hits if times.is_hang(hit)]
-    by_itself = times.alone(outcome.hits, AFTERMATH_NS)
+    by_itself = times.alone(outcome.hits, SLACK_NS)
     outages = outcome.system.redis.outages
     return {
         "closed socket to re-dispatch": times.spread_of(times.sent_again(lives, closing)),

@@ -540,3 +540,17 @@ def test_news_that_settles_more_than_is_remembered_is_taken_in(news: t.Event) ->
     checker.finish(SECOND)
     assert checker.sizes()["answered"] == REMEMBERED_MAX
     assert checker.violations == []
+
+
+def test_who_had_a_session_before_is_not_judged_by_what_it_says_into_a_dead_socket() -> None:
+    """A session goes on elsewhere, where it is opened anew; its old instance answers late."""
+    events = [
+        fact(t.SessionOpened, session="s", instance="a"),
+        t.SessionResumed(at_ns=1, instance="b", session="s"),
+        fact(t.SessionOpened, 1, session="s", instance="b"),
+        fact(t.Delivered, 2, session="s", target="s", utterance=6, instance="b"),
+        fact(t.Delivered, 3, session="s", target="s", utterance=5, instance="a"),
+    ]
+    assert breaches(check(events)) == {}
+    events[-1] = fact(t.Delivered, 3, session="s", target="s", utterance=5, instance="b")
+    assert breaches(check(events)) == {"I6": 1}
