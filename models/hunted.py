@@ -115,7 +115,6 @@ class HuntedWorld:
         self._probes: list[Probe] = []
         self._incarnations = [0] * system.instances
         self._down: dict[int, None] = {}
-        self._leases_until_ns = 0
         self.schedulers: list[Scheduler] = []
         for number in range(system.instances):
             self._probes.append(self.faults.probe(number))
@@ -252,7 +251,6 @@ class HuntedWorld:
         """The process is gone: its tasks are parked for ever, its sockets close."""
         self._group(number).abandon()
         self._down[number] = None
-        self._leases_until_ns = self.kernel.now + self.policy.lease_ms * MS
         name = self.runtime_of(number).instance_id
         self.emit(InstanceDown(at_ns=self.kernel.now, instance=name))
         for socket in self.sockets:
@@ -353,10 +351,17 @@ class HuntedWorld:
             if not self._busy():
                 break
         await self.kernel.sleep(2 * SECOND)
-        # Nobody but time frees the slots of an instance that is dead.
-        await self.kernel.sleep(max(0, self._leases_until_ns - self.kernel.now))
+        await self._until_leases_end()
         if self.policy.slots == "lease" and not self._busy():
             self._try_slots()
+
+    async def _until_leases_end(self) -> None:
+        """Nobody but time frees the slots of an instance that is dead, or of a job that is left."""
+        until_ns = self.kernel.now + self.policy.lease_ms * MS
+        while self.kernel.now < until_ns and any(
+            self.redis.leases_of(socket.name) for socket in self.sockets
+        ):
+            await self.kernel.sleep(LOOK_NS)
 
     def _faults_over(self) -> bool:
         return self.kernel.now >= self.faults.last_ns and all(

@@ -48,7 +48,8 @@ class ResultRules:
                 "I12", event.at_ns, event.job,
                 f"the result of attempt {event.attempt} was accepted twice", event.instance,
             )  # fmt: skip
-        job.accepted = event.attempt
+        if job.failed_attempt != event.attempt:
+            job.accepted = event.attempt
 
     def result_suppressed(self, event: ResultSuppressed) -> None:
         """

@@ -31,6 +31,7 @@ from simsched.telemetry import (
     ResultAccepted,
     ResultReceived,
     ResultSuppressed,
+    SlotFreed,
 )
 from simsched.units import SECOND
 
@@ -144,7 +145,8 @@ class ResultHandler:
             if job is None or not job.announced:
                 self._keep_early(result)
             if self._policy_of(result).stale_results == "drop":
-                return Outcome.REFUSED, False
+                freed = job is None and await self._slot_left(op, result)
+                return Outcome.REFUSED, freed
             await self._answer(op, result, job)
             return Outcome.DONE, False
         assert job is not None
@@ -300,6 +302,23 @@ class ResultHandler:
         session.early[result.job_id] = result
         if len(session.early) > EARLY_MAX:
             del session.early[next(iter(session.early))]
+
+    async def _slot_left(self, op: Operation, result: JobResult) -> bool:
+        """An attempt is over that nobody here knows: its slot need not wait for its lease to end."""
+        if self._policy.slots != "lease":
+            return False
+        try:
+            await self._store.release_lease(op, result.job_id, result.attempt_id, result.node_id)
+        except StoreUnavailable:
+            self._runtime.telemetry.count("store_unavailable")
+            return False
+        self._state.emit(
+            SlotFreed(
+                at_ns=self._runtime.now(), instance=self._runtime.instance_id,
+                node=result.node_id, job=result.job_id, attempt=result.attempt_id,
+            )
+        )  # fmt: skip
+        return True
 
     def followed(self, job: Job) -> None:
         """A job whose running attempt is another instance's: its result may be here already."""

@@ -293,8 +293,8 @@ def test_a_script_at_the_servers_own_time_uses_the_real_prelude(server: str) -> 
     store = ServerStore(real_store(server, 2).client, prelude_text=prelude())
     store.clear()
     store.script(0, "heartbeat_keep", ["{c}:n"], [1, 0, "ready", 60_000])
-    args: list[str | int] = ["j", 0, "i", "t", 10_000, 60_000, "n1"]
-    answer = store.script(0, "claim", ["{c}:b", "{c}:l", "{c}:n"], args)
+    args: list[str | int] = ["j", 0, "i", "t", 10_000, 60_000, 0, "n1"]
+    answer = store.script(0, "claim", ["{c}:b", "{c}:o", "{c}:l", "{c}:n"], args)
     seconds, micros = (int(part) for part in store.client.execute_command("TIME"))
     score = int(store.client.execute_command("ZSCORE", "{c}:l", "j:1"))
     store.client.close()

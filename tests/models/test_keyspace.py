@@ -32,11 +32,12 @@ def claim(
     expected: int,
     token: str,
     nodes: tuple[str, ...] = NODES,
+    *,
+    again: bool = False,
 ) -> list[Reply]:
-    keys = [f"bind:{job}", *(f"lease:{n}" for n in nodes), *(f"node:{n}" for n in nodes)]
-    answer = space.script(
-        now_us, "claim", keys, [job, expected, "i1", token, LEASE_MS, TTL_MS, *nodes]
-    )
+    places = [*(f"lease:{n}" for n in nodes), *(f"node:{n}" for n in nodes)]
+    args: list[str | int] = [job, expected, "i1", token, LEASE_MS, TTL_MS, int(again), *nodes]
+    answer = space.script(now_us, "claim", [f"bind:{job}", "owner:session", *places], args)
     assert isinstance(answer, list)
     return answer
 
