@@ -270,9 +270,7 @@ class FaultyStore(SimStore):
         server, readers = self.server, [told]
 
         def add(now_us: int) -> Reply:
-            reply = server.keys.command(
-                now_us, "XADD", key, "MAXLEN", "~", 10_000, "*", *words
-            )
+            reply = server.keys.command(now_us, "XADD", key, "MAXLEN", "~", 10_000, "*", *words)
             if readers:  # a replica that takes over does it again, and tells nobody
                 readers.pop()()
             return reply
