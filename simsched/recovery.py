@@ -373,9 +373,13 @@ class Recovery:
         if self._policy.slots != "lease":
             return
         now, half_ns = self._runtime.now(), self._policy.lease_ms * MS // 2
-        jobs = self._state.book.jobs.values()
+        aged = [
+            job
+            for job in self._state.book.jobs.values()
+            if job.reserved and now - job.leased_ns >= half_ns
+        ]
         due: dict[str, list[Job]] = {}
-        for job in [one for one in jobs if one.reserved and now - one.leased_ns >= half_ns]:
+        for job in aged:
             if await self._has_left(job):
                 self._dispatcher.yield_to_other(job)
             elif job.reserved:
