@@ -24,8 +24,10 @@ from typing import Final, NamedTuple
 from simsched.findings import REMEMBERED_MAX, CheckSettings, Findings
 from simsched.ledger_entries import ABANDONED, QUEUED, RUNNING, JobEntry
 from simsched.telemetry import (
+    ClaimRepeated,
     Delivered,
     Disturbed,
+    EndAccepted,
     JobAdopted,
     JobAssigned,
     JobCreated,
@@ -231,6 +233,31 @@ class CalmRules:
     def _is_alive(self, job_id: str) -> bool:
         job = self._jobs.get(job_id)
         return job is not None and job.state in (QUEUED, RUNNING)
+
+    def end_accepted(self, event: EndAccepted) -> None:
+        """The store itself takes the current attempt's end, and takes it once."""
+        self._checked["I4"] += 1
+        self._checked["I12"] += 1
+        if event.attempt != event.current_attempt:
+            self._findings.add(
+                "I4", event.at_ns, event.job,
+                f"the store took the end of attempt {event.attempt} while "
+                f"{event.current_attempt} is current",
+            )  # fmt: skip
+        elif not event.first:
+            self._findings.add(
+                "I12", event.at_ns, event.job,
+                f"the store took the end of attempt {event.attempt} twice",
+            )  # fmt: skip
+
+    def claim_repeated(self, event: ClaimRepeated) -> None:
+        """Whoever did not hear the answer to its claim asks again, and hears it."""
+        self._checked["I11"] += 1
+        if not event.same:
+            self._findings.add(
+                "I11", event.at_ns, event.job,
+                f"the claim of attempt {event.attempt} came again and was answered otherwise",
+            )  # fmt: skip
 
     def letter_lies(self, event: LetterLies) -> None:
         """Whoever has the session has had time to see that its old instance is gone."""

@@ -31,11 +31,13 @@ from simsched.findings import (
 from simsched.ledger_entries import ABANDONED
 from simsched.telemetry import (
     AnsweredAlone,
+    ClaimRepeated,
     ClientAsked,
     ClientGone,
     ClientHeard,
     Delivered,
     Disturbed,
+    EndAccepted,
     Event,
     InstanceDown,
     JobAdopted,
@@ -395,6 +397,8 @@ class Checker:
             SlotsCounted: calm.slots_counted,
             SlotsTried: calm.slots_tried,
             LetterLies: calm.letter_lies,
+            EndAccepted: calm.end_accepted,
+            ClaimRepeated: calm.claim_repeated,
             Delivered: calm.delivered,
         }
         for kind, rule in rules.items():

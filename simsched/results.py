@@ -304,7 +304,7 @@ class ResultHandler:
             del session.early[next(iter(session.early))]
 
     async def _slot_left(self, op: Operation, result: JobResult) -> bool:
-        """An attempt is over that nobody here knows: its slot need not wait for its lease to end."""
+        """An attempt is over that nobody here knows: its slot need not wait for its lease."""
         if self._policy.slots != "lease":
             return False
         try:

@@ -418,6 +418,23 @@ class LetterLies(Event, tag="letter_lies"):
     limit_ns: int
 
 
+class EndAccepted(Event, tag="end_accepted"):
+    """The world's truth: the store took a job's end; `first` says that it had taken no other."""
+
+    job: str
+    attempt: int
+    current_attempt: int
+    first: bool
+
+
+class ClaimRepeated(Event, tag="claim_repeated"):
+    """The world's truth: a claim came again whose grant stands; `same`: it was answered alike."""
+
+    job: str
+    attempt: int
+    same: bool
+
+
 AnyEvent = (
     SessionOpened | SessionClosed | UtteranceCut | UtteranceEmpty | JobCreated | JobRepeated
     | JobRefused | JobQueued | JobAssigned | JobDispatched | JobAccepted | JobEnded

@@ -47,6 +47,9 @@ BROKEN: dict[str, tuple[str, list[t.Event]]] = {
         "I4", [*GIVEN, HEARD, broken("node_hang", "n-0"), broken("link_slow", "n-0/instance"),
                GIVEN_UP],
     ),
+    "the store takes the end of an older attempt": ("I4", [fact(t.EndAccepted, current_attempt=2)]),
+    "the store takes two ends": ("I12", [fact(t.EndAccepted), fact(t.EndAccepted, first=False)]),
+    "a claim that came again is answered otherwise": ("I11", [fact(t.ClaimRepeated, same=False)]),
     "a result lies with a dead instance": (
         "I4", [fact(t.LetterLies), fact(t.LetterLies, 3 * SECOND), fact(t.LetterLies, 4 * SECOND)],
     ),
@@ -81,6 +84,10 @@ HONEST: dict[str, tuple[str, list[t.Event]]] = {
         "I4", [*GIVEN, HEARD, fact(t.ResultAccepted, SECOND), FREED, ENDED],
     ),
     "a result came and the store was away": ("I4", [*GIVEN, HEARD, AWAY, GIVEN_UP]),
+    "the store takes the end of a later attempt": (
+        "I4", [fact(t.EndAccepted), fact(t.EndAccepted, attempt=2, current_attempt=2)],
+    ),
+    "a claim that came again is answered alike": ("I11", [fact(t.ClaimRepeated)]),
     "a result with a dead instance is read in time": (
         "I4", [fact(t.LetterLies), fact(t.LetterLies, SECOND)],
     ),

@@ -95,7 +95,7 @@ SCRIPTS: Final = (
         "claim.lua takes the repeat of a claim for somebody else's",
         _lua("claim", "if held[7] == token and attempt == expected + 1 and not done then",
              "if false then"),
-        ("I3", "I5", "I10", "I16", "conservation"),
+        ("I3", "I5", "I10", "I11", "I16", "conservation"),
     ),
     Mutant(
         "claim-of-what-is-done",
