@@ -350,6 +350,7 @@ class Client:
         if isinstance(event, SessionCloseAck) and event.session_id == self.session_id:
             if self._reconnect and not self._leaving:
                 self._resume_token = None
+                self._up.clear()
                 raise _Dismissed
             self._over = True
         await self._events.put(event)

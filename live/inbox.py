@@ -11,30 +11,27 @@ store itself. Rules:
   one, so "no such instance" and "appended" are told apart atomically, in one round trip. It
   outlives its instance long enough for others to read what is for sessions that moved to them;
 - bounded: the oldest entries of a full inbox are dropped;
-- an entry that cannot be decoded, or whose handling fails, is counted and deleted;
+- an entry is written in a version that its reader speaks, and one that comes twice is handled
+  once (`letters`). One that is newer than we are goes back to its writer, who writes it again in
+  an older version; if that one is gone, it is put aside until somebody under our name can read it;
+- an entry that is broken, or whose handling fails, is counted and deleted;
 - announcements go to one stream that everybody reads from shortly before its own start; losing
   one is harmless, and one's own are skipped.
 
-Events travel as MessagePack. The reader blocks, so it has a connection of its own.
+The reader blocks, so it has a connection of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+import logging
+import secrets
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
-import msgspec
-
 from simsched.errors import StoreUnavailable
-from simsched.inbox import (
-    DispatchToNode,
-    ForwardResult,
-    InboxEvent,
-    NodeSeen,
-    SendToSession,
-    SessionMoved,
-)
+from simsched.inbox import InboxEvent
+from simsched.letters import NEWER, NEWEST, OLDEST, REPEATED, Letters, encode_event, version_of
 from simsched.live.redis_connection import RedisConnection, RedisFailure
 from simsched.live.redis_wire import Word
 from simsched.live.sinks import Sink
@@ -61,37 +58,13 @@ TTL_S: Final = 120.0
 
 _RETRY_S: Final = 0.1
 
-_KINDS: Final[dict[bytes, type]] = {
-    b"dispatch": DispatchToNode,
-    b"result": ForwardResult,
-    b"client": SendToSession,
-    b"moved": SessionMoved,
-    b"node": NodeSeen,
-}
-_NAMES: Final = {kind: name for name, kind in _KINDS.items()}
 _HELLO: Final = b"hello"
 """The entry that makes a stream; it says nothing."""
 
-_encode: Final = msgspec.msgpack.Encoder().encode
-_decoders: Final[dict[bytes, msgspec.msgpack.Decoder[Any]]] = {
-    name: msgspec.msgpack.Decoder(kind) for name, kind in _KINDS.items()
-}
+_RETURNED_BY: Final = b"returned_by"
+_RETURNED_SPEAKS: Final = b"returned_speaks"
 
-
-def encode_event(event: object) -> tuple[bytes, bytes]:
-    """The kind and the body of an event."""
-    return _NAMES[type(event)], _encode(event)
-
-
-def decode_event(kind: bytes, body: bytes) -> InboxEvent:
-    """
-    The event of a kind and a body.
-
-    Raises:
-        msgspec.DecodeError, KeyError: it is none.
-
-    """
-    return cast("InboxEvent", _decoders[kind].decode(body))
+log = logging.getLogger("simsched.live")
 
 
 class Inbox:
@@ -105,6 +78,8 @@ class Inbox:
         deliver: what an event is handed to; `Scheduler.from_instance`.
         sink: where is counted what was dropped.
         cell: the cell's name, part of all keys.
+        letters: how we write and read.
+        version_of: what another instance reads; 0: that is not known yet.
 
     Attributes:
         tasks: what runs for as long as we are there; whoever started us watches over them.
@@ -120,6 +95,8 @@ class Inbox:
         sink: Sink,
         *,
         cell: str = "cell",
+        letters: Letters | None = None,
+        version_of: Callable[[str], int] = lambda _name: 0,
         ttl_s: float = TTL_S,
         block_ms: int = BLOCK_MS,
         entries_max: int = ENTRIES_MAX,
@@ -131,6 +108,11 @@ class Inbox:
         self._deliver = deliver
         self._sink = sink
         self._cell = cell
+        self._letters = letters or Letters(instance_id, secrets.token_hex(4))
+        self._version_of = version_of
+        self._older: dict[str, int] = {}
+        self._asked: dict[str, int] = {}
+        self._returns: dict[bytes, asyncio.Task[None]] = {}
         self._ttl_s = ttl_s
         self._block_ms = block_ms
         self._entries_max = entries_max
@@ -142,6 +124,9 @@ class Inbox:
     def _inbox_of(self, instance_id: str) -> str:
         return "{" + self._cell + "}:inbox:" + instance_id
 
+    def _aside_of(self, instance_id: str) -> str:
+        return "{" + self._cell + "}:aside:" + instance_id
+
     # Sending
 
     async def to_instance(self, step: Step, op: Operation, instance_id: str, event: object) -> bool:
@@ -152,12 +137,29 @@ class Inbox:
             StoreUnavailable: it is not known whether it was appended.
 
         """
-        kind, body = encode_event(event)
-        reply = await self._store.command(
-            step, op, "XADD", self._inbox_of(instance_id), "NOMKSTREAM", "MAXLEN", "~",
-            self._entries_max, "*", "kind", kind, "body", body,
-        )  # fmt: skip
+        reader = await self._reader_of(step, op, instance_id)
+        fields = self._letters.write(event, instance_id, reader)
+        if fields is None:
+            self._sink.count("inbox_not_in_their_version", 1)
+            return False
+        reply = await self._store.command(step, op, *self._append(instance_id, fields))
         return reply is not None
+
+    async def _reader_of(self, step: Step, op: Operation, instance_id: str) -> int:
+        """The version that an instance reads; of one that has only just come the store is asked."""
+        version = self._version_of(instance_id) or self._asked.get(instance_id, 0)
+        if not version:
+            key = "{" + self._cell + "}:versions"
+            said = await self._store.command(step, op, "HGET", key, instance_id, site=2)
+            if isinstance(said, bytes) and said.isdigit():
+                version = self._asked[instance_id] = int(said)
+        return min(version or OLDEST, self._older.get(instance_id, NEWEST))
+
+    def _append(self, instance_id: str, fields: Mapping[bytes, bytes]) -> list[str | int | bytes]:
+        return [
+            "XADD", self._inbox_of(instance_id), "NOMKSTREAM", "MAXLEN", "~", self._entries_max,
+            "*", *(word for pair in fields.items() for word in pair),
+        ]  # fmt: skip
 
     def broadcast(self, event: object) -> None:
         """Tell every other instance; it may get lost."""
@@ -184,7 +186,7 @@ class Inbox:
         reply = await self._store.command(step, op, "XRANGE", stream, "-", "+", site=1)
         events, ids = [], []
         for entry in cast("list[Any]", reply or []):
-            event = self._decoded(_fields(entry))
+            event, _ = self._letters.peek(_fields(entry))
             if event is not None and session_of(event) in sessions:
                 events.append(event)
                 ids.append(entry[0])
@@ -204,6 +206,7 @@ class Inbox:
         """
         try:
             await self._appear()
+            await self._take_up()
             seconds, _ = cast("list[bytes]", await self._store.connection.call("TIME"))
         except RedisFailure as error:
             raise StoreUnavailable(f"inbox: {error}") from error
@@ -217,10 +220,11 @@ class Inbox:
 
     async def close(self) -> None:
         """Be gone: nobody can append any more, and what was not read is dropped."""
-        for task in self.tasks:
+        open_tasks = [*self.tasks, *self._returns.values()]
+        for task in open_tasks:
             task.cancel()
-        if self.tasks:
-            await asyncio.wait(self.tasks)
+        if open_tasks:
+            await asyncio.wait(open_tasks)
         self.tasks = []
         if self._reappear in self._store.connection.on_up:
             self._store.connection.on_up.remove(self._reappear)
@@ -281,37 +285,109 @@ class Inbox:
 
     def _take_letters(self, entries: list[Any]) -> bytes:
         """Handle what came in and delete it; returns the last id."""
-        ids = [entry[0] for entry in entries]
-        for entry in entries:
-            self._handle(_fields(entry))
+        done = [entry[0] for entry in entries if self._take_letter(entry[0], _fields(entry))]
         try:
             # Ahead of the next read on the same wire: where one fails, the other does.
-            _ = self._reader.send("XDEL", self._stream, *ids)
+            if done:
+                _ = self._reader.send("XDEL", self._stream, *done)
         except RedisFailure:
-            self._sink.count("inbox_entries_left", len(ids))  # they will be handled once more
-        return cast("bytes", ids[-1])
+            self._sink.count("inbox_entries_left", len(done))  # they will be read once more
+        return cast("bytes", entries[-1][0])
+
+    def _take_letter(self, entry_id: bytes, fields: dict[bytes, bytes]) -> bool:
+        """Handle one entry of ours; False if it must stay for now."""
+        if _RETURNED_BY in fields:
+            self._later(entry_id, self._write_again(fields))
+            return False
+        event, why_not = self._letters.read(fields)
+        if event is not None:
+            self._handle(event)
+        elif why_not == NEWER:
+            self._later(entry_id, self._give_back(fields))
+            return False
+        elif why_not == REPEATED:
+            self._sink.count("inbox_repeated", 1)
+        elif fields.get(b"kind") != _HELLO:
+            self._sink.count("inbox_undecodable", 1)
+        return True
+
+    # Entries that their reader cannot read
+
+    def _later(self, entry_id: bytes, work: Coroutine[Any, Any, None]) -> None:
+        """The entry stays until that is done: whatever happens meanwhile, it is not lost."""
+        if entry_id in self._returns:
+            work.close()
+            return
+        task = asyncio.create_task(self._delete_after(entry_id, work), name="inbox returns")
+        self._returns[entry_id] = task
+
+    async def _delete_after(self, entry_id: bytes, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+            await self._store.connection.call("XDEL", self._stream, entry_id)
+        except RedisFailure:
+            self._sink.count("inbox_entries_left", 1)  # read once more after the next connection
+        finally:
+            self._returns.pop(entry_id, None)
+
+    async def _give_back(self, fields: dict[bytes, bytes]) -> None:
+        """To its writer; if that one is gone, aside, until we can read it."""
+        writer = fields.get(b"from", b"").decode("utf-8", "replace")
+        self._sink.count("inbox_too_new", 1)
+        log.error(
+            "an entry of the inbox is of version %d, we speak %d: back to %s",
+            version_of(fields), self._letters.version, writer or "nobody",
+        )  # fmt: skip
+        speaks = b"%d" % self._letters.version
+        back = {**fields, _RETURNED_BY: self._instance, _RETURNED_SPEAKS: speaks}
+        if not writer or await self._store.connection.call(*self._append(writer, back)) is None:
+            await self._put_aside(self._instance.decode(), fields)
+
+    async def _write_again(self, fields: dict[bytes, bytes]) -> None:
+        """A reader could not read what we wrote: once more, in its version."""
+        reader = fields[_RETURNED_BY].decode("utf-8", "replace")
+        speaks = fields.get(_RETURNED_SPEAKS, b"")
+        event, _ = self._letters.peek(fields)
+        if event is None or not speaks.isdigit():
+            self._sink.count("inbox_undecodable", 1)
+            return
+        self._older[reader] = int(speaks)
+        older = self._letters.write(event, reader, int(speaks))
+        if older is None:
+            self._sink.count("inbox_not_in_their_version", 1)
+            log.error("%s has no word for a %s", reader, type(event).__name__)
+        elif await self._store.connection.call(*self._append(reader, older)) is None:
+            await self._put_aside(reader, older)
+
+    async def _put_aside(self, instance_id: str, fields: Mapping[bytes, bytes]) -> None:
+        words = (word for pair in fields.items() for word in pair)
+        await self._store.connection.call(
+            "XADD", self._aside_of(instance_id), "MAXLEN", "~", self._entries_max, "*", *words
+        )
+        self._sink.count("inbox_put_aside", 1)
+
+    async def _take_up(self) -> None:
+        """What somebody under our name had to put aside may be readable now."""
+        call = self._store.connection.call
+        me, aside = self._instance.decode(), self._aside_of(self._instance.decode())
+        for entry in cast("list[Any]", await call("XRANGE", aside, "-", "+") or []):
+            fields = _fields(entry)
+            if version_of(fields) <= self._letters.version:
+                await call(*self._append(me, fields))
+                await call("XDEL", aside, entry[0])
 
     def _take_announcements(self, entries: list[Any]) -> None:
         self._board_cursor = entries[-1][0]
         for entry in entries:
             fields = _fields(entry)
             if fields.get(b"from") != self._instance:
-                self._handle(fields)
+                event, why_not = self._letters.peek(fields)
+                if event is not None:
+                    self._handle(event)
+                elif why_not:
+                    self._sink.count("inbox_undecodable", 1)
 
-    def _decoded(self, fields: dict[bytes, bytes]) -> InboxEvent | None:
-        kind = fields.get(b"kind", b"")
-        if kind == _HELLO:
-            return None
-        try:
-            return decode_event(kind, fields.get(b"body", b""))
-        except (msgspec.DecodeError, KeyError):
-            self._sink.count("inbox_undecodable", 1)
-            return None
-
-    def _handle(self, fields: dict[bytes, bytes]) -> None:
-        event = self._decoded(fields)
-        if event is None:
-            return
+    def _handle(self, event: InboxEvent) -> None:
         self._sink.count("inbox_received", 1)
         try:
             self._deliver(event)

@@ -24,6 +24,7 @@ from typing import Any, Final, Self
 
 from simsched.errors import SimschedError
 from simsched.inbox import InboxEvent, SessionMoved
+from simsched.letters import Letters
 from simsched.live import refusals
 from simsched.live.admission import Admission
 from simsched.live.connection import Connection
@@ -152,6 +153,8 @@ class Instance:
         self.connection.on_up.append(
             lambda: self.runtime.start(self.scheduler.store_returned(), name="store returned")
         )
+        if self.scheduler.presence is not None:
+            self.scheduler.presence.on_forgotten = self._say_all_again
         records = self._session_records() if self.shared else None
         self.sessions = Sessions(
             self.scheduler, self.links, self.admission, resume_s=settings.server.resume_s,
@@ -177,6 +180,12 @@ class Instance:
         )
         return records
 
+    def _say_all_again(self) -> None:
+        """The store lost its memory behind our back: as after a new connection."""
+        log.warning("the store has forgotten this instance: saying again what is here")
+        for up in list(self.connection.on_up):
+            up()
+
     def _from_instance(self, event: InboxEvent) -> None:
         """A letter for the core; that a session has gone is also told to who has its socket."""
         if isinstance(event, SessionMoved):
@@ -200,6 +209,8 @@ class Instance:
             self.store, reader, self.instance_id, self._from_instance, self.sink,
             cell=store.cell, ttl_s=INBOX_LIVES * store.presence_s, block_ms=store.inbox_block_ms,
             entries_max=store.inbox_length_max,
+            letters=Letters(self.instance_id, secrets.token_hex(4), store.protocol_version),
+            version_of=lambda name: self.scheduler.state.store.versions.get(name, 0),
         )  # fmt: skip
         await inbox.start()
         for task in inbox.tasks:

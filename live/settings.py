@@ -19,6 +19,7 @@ from msgspec import Meta
 
 from simsched.canary import Canary, canary_of
 from simsched.errors import ConfigError
+from simsched.letters import NEWEST, OLDEST
 from simsched.live.settings_rules import faults
 from simsched.nodes import HealthLimits
 from simsched.policy import Policy
@@ -141,6 +142,15 @@ class StoreSettings(Section, frozen=True, kw_only=True):
     presence_s: Annotated[
         Seconds, Meta(description="an instance silent for this long counts as gone")
     ] = 45.0
+    protocol_version: Annotated[
+        int,
+        Meta(
+            ge=OLDEST,
+            le=NEWEST,
+            description="newest version that is spoken to other instances; an older one while an "
+            "upgrade may still be taken back",
+        ),
+    ] = NEWEST
 
 
 class AuthSettings(Section, frozen=True, kw_only=True):
@@ -388,6 +398,7 @@ class Settings(Section, frozen=True, kw_only=True):
         return CoreSettings(
             shared=shared,
             cell=self.store.cell,
+            version=self.store.protocol_version,
             pools=self.pool_config(),
             segmentation=SegmentationSettings(**msgspec.structs.asdict(self.segmentation)),
             health=HealthLimits(

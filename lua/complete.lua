@@ -6,8 +6,8 @@
 -- KEYS:    1 binding hash; 2 lease zset of the reporting node; 3 ownership hash of the session
 -- ARGV:    1 job; 2 attempt; 3 status; 4 completion token; 5 binding_ttl_ms, how long the outcome
 --          is remembered; 6 the reporting instance
--- returns: {'ACCEPTED'} also to a repeat with the same token | {'STALE', current attempt}
---          | {'DONE', status} somebody else was first
+-- returns: {'ACCEPTED'} also to a repeat with the same token | {'STALE', current attempt, owner}
+--          | {'DONE', status, completion token} it has ended before
 --          | {'MOVED', instance} the session is another instance's now: nothing was accepted
 -- atomic with respect to: claim, bind, complete of this job; claim, renew, release_lease,
 --          node_gone of the node
@@ -21,13 +21,13 @@ if known then
   local current = tonumber(held[3])
   local gives_up = ARGV[3] == 'failed' and held[7] == ARGV[6] and held[4] ~= 'done'
   if current ~= tonumber(ARGV[2]) and not gives_up then
-    return {'STALE', current}
+    return {'STALE', current, held[7]}
   end
   if held[4] == 'done' then
     if held[6] == ARGV[4] then
       return {'ACCEPTED'}
     end
-    return {'DONE', held[5]}
+    return {'DONE', held[5], held[6]}
   end
 end
 

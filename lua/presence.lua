@@ -1,20 +1,31 @@
--- does:    says that an instance lives, and tells it who has given no sign for too long. Who has
---          been gone for ten minutes is forgotten.
--- KEYS:    1 zset of instances, scored by when their sign expires
--- ARGV:    1 instance; 2 ttl_ms
--- returns: the other instances whose sign has expired, sorted by their bytes
+-- does:    says that an instance lives and which version of the protocol it speaks, and tells it who
+--          has given no sign for too long, and what the others speak. Who has been gone for ten
+--          minutes is forgotten.
+-- KEYS:    1 zset of instances, scored by when their sign expires; 2 hash of their versions
+-- ARGV:    1 instance; 2 ttl_ms; 3 version
+-- returns: {the other instances whose sign has expired, sorted by their bytes;
+--          every instance that is not forgotten, each followed by its version, 1 if it says none;
+--          1 if an earlier sign of this instance is known, else 0}
 -- atomic with respect to: presence
 local now = now_us()
-local forgotten = now - 600 * 1000000
+local forgotten = string.format('(%.0f', now - 600 * 1000000)
+local known = redis.call('ZSCORE', KEYS[1], ARGV[1])
 redis.call('ZADD', KEYS[1], string.format('%.0f', now + tonumber(ARGV[2]) * 1000), ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('(%.0f', forgotten))
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
+local old = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', forgotten)
+for i = 1, #old do
+  redis.call('HDEL', KEYS[2], old[i])
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', forgotten)
 local members = redis.call('ZRANGE', KEYS[1], '0', '-1')
-local gone = {}
+local gone, versions = {}, {}
 for i = 1, #members do
   local expiry = redis.call('ZSCORE', KEYS[1], members[i])
   if tonumber(expiry) < now and members[i] ~= ARGV[1] then
     gone[#gone + 1] = members[i]
   end
+  versions[#versions + 1] = members[i]
+  versions[#versions + 1] = redis.call('HGET', KEYS[2], members[i]) or '1'
 end
 
 -- A server's own string order follows its locale, so bytes are compared here.
@@ -28,4 +39,4 @@ local function before(a, b)
   return #a < #b
 end
 table.sort(gone, before)
-return gone
+return {gone, versions, known and 1 or 0}

@@ -86,7 +86,8 @@ class Probe(StoreProbe):
             return enter(step, op, site=site, n=n, key=key)
 
         def record(*columns: Any) -> None:
-            leave(*columns)
+            if leave is not None:
+                leave(*columns)
             if columns[5] in left_by_index:
                 self._passes(left_by_index[columns[5]], "after", 0)
 

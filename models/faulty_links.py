@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from simsched.inbox import ForwardResult, InboxEvent
+from simsched.letters import NEWEST, OLDEST, REPEATED, Fields, Letters, Read, decode_event
 from simsched.messages import JobResult
 from simsched.models.faulty_redis import FaultyRedis, StoreProbe
 from simsched.models.links import LATE_NS, Network
@@ -46,8 +47,14 @@ class FaultyNetwork(Network):
         self.epochs: dict[tuple[str, str], int] = {}
         self.probes: list[StoreProbe] = []
         self._latest_ns: dict[tuple[str, str, bool], int] = {}
-        self._letters: dict[bytes, InboxEvent] = {}
+        self.hands: dict[int, Letters] = {}
         self._announce_is_sound = tape.is_idle("announce")
+
+    def join(self, number: int, name: str, life: int, versions: Sequence[int]) -> int:
+        """An instance starts: which version it speaks, the newest if it is not its first life."""
+        version = versions[number] if versions and not life else NEWEST
+        self.hands[number] = Letters(name, str(life), version)
+        return version
 
     def client_at(self, instance: int, session_id: str) -> Any:
         """The client of a session, if its socket is at that instance."""
@@ -107,11 +114,14 @@ class FaultyNetwork(Network):
         self, sender: int, step: Step, op: Operation, instance_id: str, event: Any
     ) -> bool:
         """Append to an instance's stream, if it has one; read when it can be."""
-        letter = f"{self.schedulers[sender].runtime.instance_id}:{len(self._letters)}"
-        self._letters[letter.encode()] = event
-        key = self.inbox_of(instance_id)
+        versions = self.schedulers[sender].state.store.versions
+        fields = self.hands[sender].write(event, instance_id, versions.get(instance_id, OLDEST))
+        if fields is None:
+            return False
+        words = [word for pair in fields.items() for word in pair]
         store: Any = self.stores[sender]
-        reply = await store.append(step, op, key, letter, lambda: self.notify(instance_id))
+        key = self.inbox_of(instance_id)
+        reply = await store.append(step, op, key, words, lambda: self.notify(instance_id))
         return reply is not None
 
     def notify(self, instance_id: str) -> None:
@@ -131,7 +141,8 @@ class FaultyNetwork(Network):
         if now < until_ns:
             self.kernel.call_at(until_ns, self._reader(scheduler), _group(scheduler))
             return
-        for event in self.take_letters(name):
+        hand = self.hands[_number(scheduler)]
+        for event in self.take_letters(name, hand.read):
             scheduler.from_instance(event)
 
     async def letters_of(
@@ -139,20 +150,31 @@ class FaultyNetwork(Network):
     ) -> list[InboxEvent]:
         """Take what is for these sessions out of the inbox of an instance that is gone."""
         await self.stores[sender].command(step, op, "XRANGE", self.inbox_of(instance_id), "-", "+")
-        return self.take_letters(instance_id, lambda event: session_of(event) in sessions)
+        peek = self.hands[sender].peek
+        return self.take_letters(instance_id, peek, lambda event: session_of(event) in sessions)
 
     def take_letters(
-        self, instance_id: str, wanted: Callable[[InboxEvent], bool] = lambda _: True
+        self,
+        instance_id: str,
+        read: Callable[[Fields], Read],
+        wanted: Callable[[InboxEvent], bool] = lambda _: True,
     ) -> list[InboxEvent]:
-        """The entries of an inbox that are wanted, which are not in it any more."""
+        """
+        The entries of an inbox that are wanted, which are not in it any more.
+
+        Entries that were read before go too; those that the reader cannot read stay.
+        """
         now_us = EPOCH_MS * 1_000 + self.kernel.now // US
         key = self.inbox_of(instance_id)
         entries: Any = self._redis.keys.command(now_us, "XRANGE", key, "-", "+")
         events = []
         for entry_id, fields in entries or ():
-            event = self._letters[fields[1]]
-            if wanted(event):
+            event, why_not = read(dict(zip(fields[::2], fields[1::2], strict=True)))
+            if event is not None and not wanted(event):
+                continue
+            if event is not None or why_not == REPEATED:
                 self._redis.call(self._deletion(key, entry_id), 0, writes=True)
+            if event is not None:
                 events.append(event)
         return events
 
@@ -160,7 +182,8 @@ class FaultyNetwork(Network):
         """The sessions for which results lie in an inbox."""
         now_us, key = EPOCH_MS * 1_000 + self.kernel.now // US, self.inbox_of(instance_id)
         entries: Any = self._redis.keys.command(now_us, "XRANGE", key, "-", "+")
-        events = [self._letters[fields[1]] for _, fields in entries or ()]
+        said = [dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in entries or ()]
+        events = [decode_event(fields[b"kind"], fields[b"body"]) for fields in said]
         return dict.fromkeys(
             event.message.session_id
             for event in events

@@ -40,6 +40,8 @@ class FaultyWorker(Worker):
         self.repeats: list[int] = []
         self.delays: list[int] = []
         self.failures = 0
+        self.disturbs: Callable[[str], None] = lambda _kind: None
+        """Told of what a fault does to a result, which may be long after it."""
 
     def receive(self, message: object) -> None:
         """The scheduler's message; a process that hangs reads it later."""
@@ -68,6 +70,7 @@ class FaultyWorker(Worker):
     def _result(self, job: JobAssign, times: Any) -> JobResult:
         if self.failures:
             self.failures -= 1
+            self.disturbs("result_fail")
             return self._failure(job, "PROCESSING_ERROR")
         return super()._result(job, times)
 
@@ -150,10 +153,12 @@ class NodeSocket:
         """Towards the scheduler; a result may be late or be sent again."""
         worker = self.worker
         if isinstance(message, JobResult) and worker.delays:
+            worker.disturbs("result_late")
             self._later(worker.delays.pop(0), message)
             return
         self._send_now(message)
         if isinstance(message, JobResult) and worker.repeats:
+            worker.disturbs("result_repeat")
             self._later(worker.repeats.pop(0), message)
 
     def _later(self, delay_ns: int, message: object) -> None:

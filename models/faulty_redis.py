@@ -10,7 +10,7 @@ know when anything of this happens: see `simsched.models.faults`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from heapq import heappush
 from typing import Any, Final
 
@@ -44,7 +44,11 @@ Action = Callable[[int], Reply]
 
 
 class FaultyRedis(RedisServer):
-    """The one server; who breaks it sets its attributes."""
+    """
+    The one server; who breaks it sets its attributes.
+
+    `remembers` false: it will never fail over, so that it need not keep what it has executed.
+    """
 
     def __init__(self, kernel: Kernel, keys: LuaKeySpace | None = None) -> None:
         super().__init__(kernel, keys)
@@ -52,7 +56,8 @@ class FaultyRedis(RedisServer):
         self.slow_until_ns = 0
         self.slower_ns = 0
         self.clock_us = 0
-        self._done: list[tuple[int, Action, bool]] = []
+        self.remembers = True
+        self._done: list[tuple[int, Action]] = []
 
     @property
     def is_down(self) -> bool:
@@ -60,16 +65,21 @@ class FaultyRedis(RedisServer):
         return self.kernel.now < self.down_until_ns
 
     def call(self, action: Action, server_ns: int, *, writes: bool) -> tuple[Reply, int, int]:
-        """Execute one call that has just arrived, as `execute` does, and remember it."""
-
-        def noted(now_us: int) -> Reply:
-            now_us += self.clock_us
-            self._done.append((now_us, action, writes))
-            return action(now_us)
-
+        """Execute one call that has just arrived, as `execute` does, and remember a write."""
         if self.kernel.now < self.slow_until_ns:
             server_ns += self.slower_ns
-        return self.execute(noted, server_ns)
+        if self.clock_us or (writes and self.remembers):
+            action = self._noted(action, writes)
+        return self.execute(action, server_ns)
+
+    def _noted(self, action: Action, writes: bool) -> Action:
+        def noted(now_us: int) -> Reply:
+            now_us += self.clock_us
+            if writes:
+                self._done.append((now_us, action))
+            return action(now_us)
+
+        return noted
 
     @property
     def now_us(self) -> int:
@@ -95,13 +105,10 @@ class FaultyRedis(RedisServer):
 
     def lose(self, writes: int) -> None:
         """A replica takes over that lacks the last `writes` writes."""
-        kept = list(self._done)
-        while writes and kept:
-            writes -= kept.pop()[2]
+        kept = self._done[: max(0, len(self._done) - writes)]
         self.forget()
-        for now_us, action, is_write in kept:
-            if is_write:
-                action(now_us)
+        for now_us, action in kept:
+            action(now_us)
         self._done = kept
 
 
@@ -262,15 +269,13 @@ class FaultyStore(SimStore):
         self._is_prompt = tape.is_idle("redis")
 
     async def append(
-        self, step: Step, op: Operation, key: str, letter: str, told: Callable[[], None]
+        self, step: Step, op: Operation, key: str, words: Sequence[bytes], told: Callable[[], None]
     ) -> Reply:
         """Append to a stream; its reader is `told` once it is there, whatever the writer hears."""
         server, readers = self.server, [told]
 
         def add(now_us: int) -> Reply:
-            reply = server.keys.command(
-                now_us, "XADD", key, "MAXLEN", "~", 10_000, "*", "payload", letter
-            )
+            reply = server.keys.command(now_us, "XADD", key, "MAXLEN", "~", 10_000, "*", *words)
             if readers:  # a replica that takes over does it again, and tells nobody
                 readers.pop()()
             return reply
@@ -280,8 +285,7 @@ class FaultyStore(SimStore):
     async def _round_trip(
         self, step: Step, op: Operation, site: int, n: int, action: Action, asked: int
     ) -> Reply:
-        plan = self._plans[step.index]
-        assert plan is not None, f"{step.name} is no Redis step"
+        plan = self._plans[step.index] or self._plan(step)
         probe, kernel = self.probe, self.kernel
         now = kernel.now
         probe.before(step)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from traceback import extract_tb
 from typing import Final
@@ -25,7 +26,7 @@ from simsched.models.faulty_links import FaultyNetwork
 from simsched.models.faulty_nodes import FaultyWorker, NodeSocket
 from simsched.models.faulty_redis import FaultyRedis, FaultyStore
 from simsched.models.hunted_clients import ScriptedClient
-from simsched.models.hunted_sinks import Journal, Steps, Voice
+from simsched.models.hunted_sinks import Journal, Operations, Voice
 from simsched.models.hunted_truths import PRESENCE_BEATS, Truths
 from simsched.models.keyspace import LuaKeySpace
 from simsched.models.links import SimLinks
@@ -90,7 +91,7 @@ class HuntedWorld:
     ) -> None:
         self.case = case
         system = case.system
-        self.policy = parse_policy(case.policy)
+        self.policy = _policy(case.policy)
         self.kernel = Kernel(ties="fifo")
         self._tape = tape
         self._truths = Truths(self)
@@ -101,12 +102,13 @@ class HuntedWorld:
         self._run_key = key_of("case", case.seed)
         self._costs = _costs(system.costs)
         self._charges = self._costs.charges()
-        self._steps = Steps()
+        self._operations = Operations()
         self.checker = Checker(_check_settings(self.policy, case))
         self.journal = Journal(self.checker, story)
         self.redis = FaultyRedis(self.kernel, keys)
         if self.policy.slots == "lease":
             self.redis.heed(lambda: self.kernel.now, self.emit)
+        self.redis.remembers = any(fault.kind == "redis_failover" for fault in case.faults)
         self.network = FaultyNetwork(self.kernel, self._costs, self.redis, tape)
         self.faults = Faults(case, self, tape, self._tell)
         self._probes: list[Probe] = []
@@ -129,8 +131,8 @@ class HuntedWorld:
         name = f"i-{number}" + (f".{life}" if life else "")
         group, system = Group(self.kernel, name), self.case.system
         runtime = SimRuntime(
-            self.kernel, name, charges=self._charges, steps=self._steps,  # type: ignore[arg-type]
-            operations=self._steps, telemetry=Voice(self.journal, group),  # type: ignore[arg-type]
+            self.kernel, name, charges=self._charges, steps=None,
+            operations=self._operations, telemetry=Voice(self.journal, group),  # type: ignore[arg-type]
             run_key=self._run_key, cores=CORES, group=group, index=number,
         )  # fmt: skip
         self._probes[number].attach(runtime)
@@ -142,6 +144,7 @@ class HuntedWorld:
             heartbeat_ns=system.heartbeat_ms * MS, health=_health(system.heartbeat_ms),
             node_scan_ns=system.heartbeat_ms * MS,
             presence_ns=PRESENCE_BEATS * system.heartbeat_ms * MS,
+            version=self.network.join(number, name, life, system.versions),
         )  # fmt: skip
         scheduler = Scheduler(runtime, self.policy, settings)
         if self.policy.node_loss == "event":
@@ -163,7 +166,7 @@ class HuntedWorld:
     def _store(self, number: int, name: str, group: Group) -> FaultyStore:
         kind = FaultyStore if self._story is None else ToldStore
         store = kind(
-            self.redis, self._costs, self._steps, instance=number, group=group,  # type: ignore[arg-type]
+            self.redis, self._costs, None, instance=number, group=group,
             connections=self.policy.connections, shared_with_reader=False,
         )  # fmt: skip
         store.equip(self.redis, self.network.probes[number], self._tape, name)
@@ -200,6 +203,7 @@ class HuntedWorld:
             send=socket.send, emit=self.journal.event,
         )  # fmt: skip
         worker.prepare()
+        worker.disturbs = lambda kind: self._truths.spoils(kind, name)
         socket.worker = worker
         self.network.workers[name] = worker
         socket.connect()
@@ -386,14 +390,9 @@ SPARE: Final[list[LuaKeySpace]] = []
 """Key spaces that no world uses at the moment: making one costs a tenth of a small run."""
 
 
-_COSTS: Final[dict[str, CostModel]] = {}
-
-
-def _costs(name: str) -> CostModel:
-    """Cost models are read once per process: a hunt plays thousands of cases."""
-    if name not in _COSTS:
-        _COSTS[name] = CostModel.load(name)
-    return _COSTS[name]
+# A hunt plays thousands of cases with one policy and one cost model.
+_policy = lru_cache(maxsize=16)(parse_policy)
+_costs = lru_cache(maxsize=16)(CostModel.load)
 
 
 def _health(heartbeat_ms: int) -> HealthLimits:

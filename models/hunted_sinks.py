@@ -8,7 +8,6 @@ a hunt measures nothing.
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Any
 
 import msgspec
 
@@ -18,14 +17,11 @@ from simsched.models.wakes import Group
 from simsched.telemetry import Event, Operation
 
 
-class Steps:
-    """Takes steps and operations and keeps none of them."""
+class Operations:
+    """Counts operations and keeps none of them."""
 
     def __init__(self) -> None:
         self._count = 0
-
-    def add(self, *_columns: Any) -> None:
-        return
 
     def begin(self) -> int:
         self._count += 1

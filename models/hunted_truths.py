@@ -74,6 +74,16 @@ class Truths:
                 )
             )  # fmt: skip
 
+    def spoils(self, kind: str, node: str) -> None:
+        """A fault of a node shows in a result, which may be long after it was done to it."""
+        now = self._kernel.now
+        self._world.emit(
+            Disturbed(
+                at_ns=now, instance="", until_ns=now + AFTERMATH_NS, kind=kind, target=node,
+                over_ns=now,
+            )
+        )  # fmt: skip
+
     async def tell(self) -> None:
         """What the store holds, for as long as the run lasts."""
         while True:

@@ -13,7 +13,7 @@ inbox worker's blocking read holds for up to a second whenever it gets it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from simsched.chance import key_of, mix
@@ -145,7 +145,7 @@ class SimStore:
         self,
         server: RedisServer,
         costs: CostModel,
-        recorder: StepRecorder,
+        recorder: StepRecorder | None,
         *,
         instance: int,
         group: Group,
@@ -154,26 +154,25 @@ class SimStore:
     ) -> None:
         self._server = server
         self._kernel = server.kernel
-        self._record = recorder.add
+        self._record = None if recorder is None else recorder.add
         self._instance = instance
         self._group = group
         self._pool = Connections(server.kernel, max(1, connections))
         self._shared = (
             TimedLock(server.kernel, "shared Redis connection") if shared_with_reader else None
         )
-        self._plans = [
-            _plan(costs, step) if step.kind is Kind.REDIS else None for step in CATALOGUE
-        ]
+        self._costs = costs
+        self._plans: list[_Plan | None] = [None] * len(CATALOGUE)
         self.arrivals: SimMailbox[Callable[[], None]] = SimMailbox(server.kernel)
 
-    async def command(self, step: Step, op: Operation, *words: str | int, site: int = 0) -> Reply:
+    def command(
+        self, step: Step, op: Operation, *words: str | int | bytes, site: int = 0
+    ) -> Coroutine[Any, Any, Reply]:
         """One plain command."""
         server = self._server
-        return await self._call(
-            step, op, site, 0, lambda now_us: server.keys.command(now_us, *words)
-        )
+        return self._call(step, op, site, 0, lambda now_us: server.keys.command(now_us, *words))
 
-    async def script(
+    def script(
         self,
         step: Step,
         op: Operation,
@@ -182,10 +181,10 @@ class SimStore:
         args: Sequence[str | int],
         *,
         site: int = 0,
-    ) -> Reply:
+    ) -> Coroutine[Any, Any, Reply]:
         """One script, atomically."""
         server = self._server
-        return await self._call(
+        return self._call(
             step, op, site, 0, lambda now_us: server.keys.script(now_us, name, keys, args)
         )
 
@@ -227,8 +226,7 @@ class SimStore:
         action: Callable[[int], Reply],
         asked: int,
     ) -> Reply:
-        plan = self._plans[step.index]
-        assert plan is not None, f"{step.name} is no Redis step"
+        plan = self._plans[step.index] or self._plan(step)
         latency_ns, server_ns = plan.draw(op.key, site, n)
         kernel = self._kernel
         now = kernel.now
@@ -249,10 +247,17 @@ class SimStore:
         self._note(step, op, site, n, asked, request.start_ns - out_ns, kernel.now)
         return request.reply
 
+    def _plan(self, step: Step) -> _Plan:
+        assert step.kind is Kind.REDIS, f"{step.name} is no Redis step"
+        self._plans[step.index] = plan = _Plan(self._costs, step)
+        return plan
+
     def _note(
         self, step: Step, op: Operation, site: int, n: int, asked: int, begun: int, ended: int
     ) -> None:
         """Waiting (for a connection, for the server) apart from the call's own time."""
+        if self._record is None:
+            return
         wait = begun - asked
         self._record(
             begun, wait, ended - begun, op.id, n, step.index, self._instance, site,
@@ -312,7 +317,3 @@ class _Plan:
         if server is None:
             server = self._server.ns(mix(key, 1), n)
         return latency, server if server < latency else latency
-
-
-def _plan(costs: CostModel, step: Step) -> _Plan:
-    return _Plan(costs, step)

@@ -20,6 +20,7 @@ whatever the policy; replaying reads them from a case.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Final
 
 from simsched.chance import key_of, mix
@@ -37,6 +38,10 @@ GROUPS: Final = {
 """What departures there are; the first word of a label."""
 
 _SCALE: Final = 1 << 32
+
+
+_label_key = lru_cache(maxsize=1 << 14)(key_of)
+"""Schedules meet the same labels again and again."""
 
 
 class Tape:
@@ -91,7 +96,7 @@ class Tape:
         self._counts[what] = number = self._counts.get(what, 0) + 1
         label = f"{what} {number}"
         if self._values is None:
-            bits = mix(self._key ^ key_of(label))
+            bits = mix(self._key ^ _label_key(label))
             value = 0 if bits % _SCALE >= chance else 1 + (bits >> 32) % (bound - 1)
         else:
             value = min(self._values.get(label, 0), bound - 1)

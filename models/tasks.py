@@ -9,6 +9,7 @@ Rules:
 
 - time is a whole number of nanoseconds; ties go by serial number, first come first served, or
   shuffled on purpose;
+- a wait is not queued if nothing else is due before or at its end: the clock moves on;
 - errors come out of a run as the objects that were raised;
 - the run ends with its main task, not with an empty queue; what is left over is ended then.
 
@@ -118,6 +119,7 @@ class Kernel:
             return False
         if self.running.group.held is not None:  # type: ignore[union-attr]  # a task asks this
             return False
+        self.next_serial()  # the number that its wait would have had, so that others keep theirs
         self.env._now = self.now = at_ns
         return True
 

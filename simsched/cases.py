@@ -37,6 +37,7 @@ import msgspec
 
 from simsched.errors import ConfigError
 from simsched.faults import Fault, number_of, target_kind
+from simsched.letters import NEWEST, OLDEST
 from simsched.presets import parse_policy
 
 
@@ -51,6 +52,8 @@ class System(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             they begin a new session.
         calm_ms: from then on nothing breaks any more, counted as faults are; 0: nobody says so.
         settle_ms: how long the run goes on after the last fault has ended, to show liveness.
+        versions: which version of the protocol between instances each of them speaks at first; one
+            that is started again speaks the newest, as do all where nothing is said.
 
     """
 
@@ -65,6 +68,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     resumes: bool = True
     calm_ms: int = 0
     settle_ms: int = 30_000
+    versions: tuple[int, ...] = ()
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -184,6 +188,12 @@ def _check(case: Case, where: str) -> None:
             raise ConfigError(where, f"system.{name}", "must be 1 or more")
     if system.mode not in ("utterance", "audio_chunk"):
         raise ConfigError(where, "system.mode", f"utterance or audio_chunk, not {system.mode!r}")
+    if system.versions and (
+        len(system.versions) != system.instances
+        or not all(OLDEST <= version <= NEWEST for version in system.versions)
+    ):
+        want = f"one for each of {system.instances} instances, {OLDEST} to {NEWEST}, or none"
+        raise ConfigError(where, "system.versions", want)
     sizes = {"instance": system.instances, "node": system.nodes}
     for fault in case.faults:
         kind = target_kind(fault.target).partition("/")[0]
@@ -237,6 +247,8 @@ def _different(value: msgspec.Struct, plain: msgspec.Struct, always: tuple[str, 
 def _value(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_value, value))}]"
     return _quoted(value) if isinstance(value, str) else str(value)
 
 

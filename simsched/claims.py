@@ -114,6 +114,13 @@ class ClaimedCreation:
         A slot that was freed while the store said FULL found nobody in line: ask again.
         """
         await self._placement.learn(ctx, site=0)
+        if self._state.answers_here(job.request.session_id):
+            # Whoever stands in line, another instance may have come far with this one.
+            found = await self._asked(ctx, job, (), site=2)
+            if found.verdict in ELSEWHERE:
+                found = await self._insist(ctx, job, (), 2, found)
+            if found.verdict != "FULL":
+                return found.verdict
         while all(other.is_picky for other in self._state.pending.line(job.request.pair)):
             freed = self._state.slots_freed
             claim = await self.claim(ctx, job, site=0)

@@ -133,7 +133,7 @@ class JobLedger:
         self._homes[event.session] = event.instance
         if len(self._homes) > REMEMBERED_MAX:
             del self._homes[next(iter(self._homes))]
-        for utterance in self._utterances.values():
+        for utterance in list(self._utterances.values()):
             if utterance.key[0] == event.session:
                 utterance.is_stale = True
                 if not utterance.settled:
@@ -144,14 +144,14 @@ class JobLedger:
         """Its jobs end with it, and it owes nothing; what comes all the same must still be one."""
         for job in list(self._jobs.values()):
             self._let_go(job, event.instance, event.at_ns)
-        for utterance in self._utterances.values():
+        for utterance in list(self._utterances.values()):
             if utterance.instance == event.instance and not utterance.settled:
                 utterance.settled = True
                 self._settled.push(utterance.key)
 
     def client_gone(self, event: ClientGone) -> None:
         """Nobody waits for the answers of this session any more."""
-        for utterance in self._utterances.values():
+        for utterance in list(self._utterances.values()):
             if utterance.key[0] == event.session and not utterance.settled:
                 utterance.settled = True
                 self._settled.push(utterance.key)

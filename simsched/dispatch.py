@@ -224,7 +224,7 @@ class JobDispatcher:
             verdict = await self._close_failed(op, job) if fenced else "ACCEPTED"
             self._runtime.end(op, Outcome.REFUSED)
             if job.attempt != attempt and job.status is not JobStatus.PENDING:
-                if verdict != "ACCEPTED":
+                if verdict not in ("ACCEPTED", "OURS"):
                     return  # a claim that was under way has found a node after all
                 await self.give_back(op, job)  # and the store has closed that too
             here = self._state.answers_here(job.request.session_id)

@@ -77,7 +77,9 @@ class Store(Protocol):
 
     """
 
-    async def command(self, step: Step, op: Operation, *words: str | int, site: int = 0) -> Reply:
+    async def command(
+        self, step: Step, op: Operation, *words: str | int | bytes, site: int = 0
+    ) -> Reply:
         """One plain Redis command, e.g. `command(steps.GET_BINDING, op, "GET", key)`."""
         ...
 

@@ -21,7 +21,7 @@ from simsched.chance import key_of
 from simsched.errors import StoreUnavailable
 from simsched.inbox import DispatchToNode, ForwardResult
 from simsched.telemetry import Operation, OpKind
-from simsched.units import MS
+from simsched.units import MS, SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from simsched.inbox import InboxEvent
     from simsched.recovery import Recovery
     from simsched.state import InstanceState
+
+FORGOTTEN_NS: Final = 600 * SECOND
+"""How long somebody who is gone is remembered, here as in `presence.lua`."""
 
 SIGNS: Final = 3
 """How many signs of life an instance gives within the time after which it counts as gone."""
@@ -49,6 +52,9 @@ class Presence:
         self._runtime = state.runtime
         self._store = state.store
         self._entity = key_of("presence", state.runtime.instance_id)
+        self._seen: dict[str, int] = {}
+        self.on_forgotten: Callable[[], None] = lambda: None
+        """Told that the store knows nothing of us any more."""
 
     async def run(self) -> None:
         """Give signs for as long as the instance lives."""
@@ -63,7 +69,10 @@ class Presence:
         op = self._runtime.begin(OpKind.BACKGROUND, self._entity, self._runtime.now())
         try:
             gone = await self._store.be_present(op, self._state.settings.presence_ns // MS)
-            await self._look_after(op, gone)
+            if self._store.forgot:
+                self._runtime.telemetry.count("store_forgot")
+                self.on_forgotten()
+            await self._look_after(op, [*gone, *self._missing()])
         except StoreUnavailable:
             self._runtime.telemetry.count("store_unavailable")
         self._runtime.end(op)
@@ -76,6 +85,16 @@ class Presence:
         except StoreUnavailable:
             self._runtime.telemetry.count("store_unavailable")
         self._runtime.end(op)
+
+    def _missing(self) -> list[str]:
+        """Who was there once and is in no list any more: a store that forgot knows no dead."""
+        now = self._runtime.now()
+        for name in self._store.versions:
+            self._seen[name] = now
+        for name in [name for name, at_ns in self._seen.items() if now - at_ns > FORGOTTEN_NS]:
+            del self._seen[name]
+        limit_ns = self._state.settings.presence_ns
+        return [name for name, at_ns in self._seen.items() if now - at_ns > limit_ns]
 
     async def _look_after(self, op: Operation, gone: list[str]) -> None:
         before, self._state.gone_instances = self._state.gone_instances, tuple(gone)

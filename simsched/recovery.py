@@ -365,7 +365,7 @@ class Recovery:
         now, half_ns = self._runtime.now(), self._policy.lease_ms * MS // 2
         due: dict[str, list[Job]] = {}
         for job in self._state.book.jobs.values():
-            if job.reserved and now - job.leased_ns >= half_ns and self._wanted(job):
+            if job.reserved and now - job.leased_ns >= half_ns:
                 due.setdefault(job.node_id, []).append(job)
         for node_id, jobs in due.items():
             members = [f"{job.job_id}:{job.attempt}" for job in jobs]

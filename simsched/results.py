@@ -156,7 +156,7 @@ class ResultHandler:
         if verdict != "ACCEPTED":
             self._suppress(result, job, "store_refused")
             if job.attempt == result.attempt_id:
-                await self._refused(job)
+                await self._refused(job, verdict)
             return Outcome.REFUSED, True
         why_not = self._refusal(job, result) or self._overtaken(result)
         if why_not:
@@ -327,9 +327,9 @@ class ResultHandler:
         if result is not None and (result.node_id, result.attempt_id) == (job.node_id, job.attempt):
             self._runtime.start(self.handle(result, again=True), name="early result")
 
-    async def _refused(self, job: Job) -> None:
+    async def _refused(self, job: Job, verdict: str) -> None:
         """The store knows better: what the client still waits for here is tried again here."""
-        here = self._state.answers_here(job.request.session_id)
+        here = verdict == "OURS" or self._state.answers_here(job.request.session_id)
         if here and not job.ended and self._state.book.get(job.job_id) is job:
             await self._recovery.retry_elsewhere(job, "STORE_REFUSED")
 

@@ -15,6 +15,7 @@ from simsched.canary import Canary
 from simsched.cluster import Cluster
 from simsched.groups import GroupBook, Playback
 from simsched.jobs import JobBook, JobRequest, PendingQueue
+from simsched.letters import NEWEST
 from simsched.messages import JobResult
 from simsched.nodes import HealthLimits
 from simsched.policy import Policy
@@ -54,6 +55,7 @@ class CoreSettings:
 
     Attributes:
         shared: several instances work together through the store (phase 2).
+        version: the newest version of the protocol between instances that this one speaks.
         scan_ns: period of the timeout scan.
         node_scan_ns: how often nodes are looked at that have gone silent (domain 8.1).
         room_scan_ns: how often rooms are looked at in which nobody speaks (domain 1.3).
@@ -67,6 +69,7 @@ class CoreSettings:
 
     shared: bool = False
     cell: str = "cell"
+    version: int = NEWEST
     pools: PoolConfig = field(default_factory=PoolConfig)
     segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
     health: HealthLimits = field(default_factory=HealthLimits)
@@ -151,7 +154,7 @@ class InstanceState:
         self.runtime = runtime
         self.policy = policy
         self.settings = settings
-        self.store = CellStore(runtime.store, runtime.instance_id, settings.cell)
+        self.store = CellStore(runtime.store, runtime.instance_id, settings.cell, settings.version)
         self.cluster = Cluster(settings.pools, settings.health, policy.language_match)
         self.rules = _rules(policy, settings)
         self._canary = settings.canary

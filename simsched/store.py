@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from simsched import steps
+from simsched.letters import NEWEST, OLDEST
 from simsched.ports import Reply, Store
 from simsched.steps import Step
 from simsched.telemetry import Operation
@@ -88,10 +89,25 @@ def _whole(reply: Reply) -> int:
 
 
 class CellStore:
-    """The shared state of one cell, seen from one instance."""
+    """
+    The shared state of one cell, seen from one instance.
 
-    def __init__(self, store: Store, instance_id: str, cell: str = "cell") -> None:
+    Attributes:
+        versions: which version of the protocol between instances each of them speaks, as the last
+            sign of life told.
+        forgot: the last sign of life found no trace of those before: the store has come to have
+            no memory, though nobody lost the connection to it.
+
+    """
+
+    def __init__(
+        self, store: Store, instance_id: str, cell: str = "cell", version: int = NEWEST
+    ) -> None:
         self._store = store
+        self._version = version
+        self.versions: dict[str, int] = {}
+        self.forgot = False
+        self._is_present = False
         self._instance = instance_id
         self._tag = "{" + cell + "}"
 
@@ -279,13 +295,20 @@ class CellStore:
         status: str,
         site: int = 0,
     ) -> str:
-        """Report a job's end: ACCEPTED, STALE, DONE or MOVED; see `complete.lua`."""
+        """
+        Report a job's end: ACCEPTED, STALE, DONE or MOVED; see `complete.lua`.
+
+        OURS: not accepted either, but what the store knows better is this instance's own doing.
+        """
         keys = [self._binding(job), self._leases(node), self._owner("session", session)]
         args: list[str | int] = [
             job, attempt, status, self._token(attempt), OUTCOME_TTL_MS, self._instance,
         ]  # fmt: skip
         reply = await self._store.script(steps.COMPLETE, op, "complete", keys, args, site=site)
-        return _text(_items(reply)[0])
+        verdict, *rest = _items(reply)
+        by = _text(rest[1]) if len(rest) > 1 else ""
+        is_ours = by == self._instance or by.rpartition(":")[0] == self._instance
+        return "OURS" if is_ours else _text(verdict)
 
     def _token(self, attempt: int) -> str:
         """What tells our end of an attempt, or our claim of it, from another instance's."""
@@ -321,13 +344,22 @@ class CellStore:
 
     async def be_present(self, op: Operation, ttl_ms: int) -> list[str]:
         """Give a sign of life; the other instances that have given none for too long."""
-        reply = await self._store.script(
-            steps.PRESENCE, op, "presence", [f"{self._tag}:instances"], [self._instance, ttl_ms]
+        keys = [f"{self._tag}:instances", f"{self._tag}:versions"]
+        args: list[str | int] = [self._instance, ttl_ms, self._version]
+        gone, said, known = _items(
+            await self._store.script(steps.PRESENCE, op, "presence", keys, args)
         )
-        return [_text(name) for name in _items(reply)]
+        words = [_text(word) for word in _items(said)]
+        self.versions = {
+            name: int(version) if version.isdigit() else OLDEST
+            for name, version in zip(words[::2], words[1::2], strict=True)
+        }
+        self.forgot, self._is_present = self._is_present and known == 0, True
+        return [_text(name) for name in _items(gone)]
 
     async def be_gone(self, op: Operation) -> None:
         """Leave on purpose: nobody need wonder."""
+        self._is_present = False
         await self._store.command(
             steps.PRESENCE, op, "ZREM", f"{self._tag}:instances", self._instance, site=1
         )

@@ -64,7 +64,9 @@ class SessionRules:
         return frozenset(name for name, one in self._sessions.items() if one.closed)
 
     def session_opened(self, event: SessionOpened) -> None:
-        self._sessions[event.session] = _Session(0, event.instance)
+        before = self._sessions.get(event.session)
+        opened = self._sessions[event.session] = _Session(0, event.instance)
+        opened.resumed = before is not None and before.resumed
 
     def disturbed(self, event: Disturbed) -> None:
         """Something is broken: what was spoken meanwhile may be cut late."""

@@ -16,9 +16,7 @@ from simsched.experiments.chaos.figures import figures, screen
 from simsched.experiments.chaos.judging import judge, told
 from simsched.experiments.chaos.merged import (
     in_order,
-    left_for_good,
     read_recordings,
-    received,
     settings_of,
     truths,
 )
@@ -139,15 +137,15 @@ def _play(case: Case, out: Path) -> int:
 def verdict_of(outcome: Outcome) -> tuple[dict[str, Any], list[str]]:
     """The figures of a run, and its violations as lines."""
     recordings = read_recordings(recordings_of(outcome))
-    told_by_world = truths(outcome.system.deaths, outcome.hits, outcome.notes)
-    events = in_order(told_by_world, *(one.events for one in recordings))
-    got = received(left_for_good(events, outcome.notes), outcome.notes)
+    system = outcome.system
+    by_world = truths(system.deaths, outcome.hits, system.redis.forgot, outcome.notes)
+    events = in_order(by_world, *(one.events for one in recordings))
     verdict = judge(
-        got, outcome.notes, settings_of(recordings), outcome.ended_ns,
+        events, outcome.notes, settings_of(recordings), outcome.ended_ns,
         leases=outcome.leases, running=outcome.running,
     )  # fmt: skip
     lines = told(verdict.violations, outcome.started_ns, VIOLATIONS_SHOWN)
-    return figures(outcome, got, verdict), lines
+    return figures(outcome, events, verdict), lines
 
 
 def _teller() -> Tell:

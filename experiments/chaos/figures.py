@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Final
 
 from simsched.experiments.chaos import recovery_times as times
 from simsched.experiments.chaos.judging import Verdict
-from simsched.experiments.chaos.merged import AFTERMATH_NS, Received
 from simsched.experiments.chaos.recovery_times import Spread
 from simsched.experiments.chaos.run import Outcome
 from simsched.faults import target_kind
+from simsched.telemetry import Event
+from simsched.units import MS
 
 VIOLATIONS_KEPT: Final = 200
 
+SLACK_NS: Final = 300 * MS
+"""A fault is by itself if no other one was within so long of its beginning."""
 
-def figures(outcome: Outcome, got: Received, verdict: Verdict) -> dict[str, Any]:
+
+def figures(outcome: Outcome, events: Sequence[Event], verdict: Verdict) -> dict[str, Any]:
     """Everything that is worth keeping of a run."""
     system, notes = outcome.case.system, outcome.notes
     return {
@@ -34,7 +39,7 @@ def figures(outcome: Outcome, got: Received, verdict: Verdict) -> dict[str, Any]
         "started_ns": outcome.started_ns,
         "redis_writes_lost": outcome.system.redis.losses,
         "utterances": verdict.utterances,
-        "answers_lost_on_the_way": got.lost,
+        "answers_lost_on_the_way": verdict.lost_on_the_way,
         "reconnects": len(notes.moved),
         "sessions_resumed": sum(one.before == one.after for one in notes.moved),
         "sessions_begun_anew": sum(one.before != one.after for one in notes.moved),
@@ -42,7 +47,7 @@ def figures(outcome: Outcome, got: Received, verdict: Verdict) -> dict[str, Any]
         "leases_at_end": outcome.held_at_end,
         "leases_leaked": outcome.leases,
         "nodes_still_running": {k: v for k, v in outcome.running.items() if v},
-        "recovery_ms": {name: one._asdict() for name, one in recovery(outcome, got).items()},
+        "recovery_ms": {name: one._asdict() for name, one in recovery(outcome, events).items()},
         "checked": verdict.checked,
         "failures": outcome.failures,
         "violations": [
@@ -63,12 +68,12 @@ def faults_done(outcome: Outcome) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def recovery(outcome: Outcome, got: Received) -> dict[str, Spread]:
+def recovery(outcome: Outcome, events: Sequence[Event]) -> dict[str, Spread]:
     """The recovery times by what had broken."""
-    lives = times.attempts(got.events)
+    lives = times.attempts(events)
     closing = [hit for hit in outcome.hits if times.is_closing(hit)]
     hangs = [hit for hit in outcome.hits if times.is_hang(hit)]
-    by_itself = times.alone(outcome.hits, AFTERMATH_NS)
+    by_itself = times.alone(outcome.hits, SLACK_NS)
     outages = outcome.system.redis.outages
     return {
         "closed socket to re-dispatch": times.spread_of(times.sent_again(lives, closing)),
@@ -80,10 +85,10 @@ def recovery(outcome: Outcome, got: Received) -> dict[str, Spread]:
             times.resumed(outcome.system.deaths, outcome.notes.moved)
         ),
         "Redis away to first claim": times.spread_of(
-            times.first_claims(got.events, outages, since_back=False)
+            times.first_claims(events, outages, since_back=False)
         ),
         "Redis back to first claim": times.spread_of(
-            times.first_claims(got.events, outages, since_back=True)
+            times.first_claims(events, outages, since_back=True)
         ),
     }
 

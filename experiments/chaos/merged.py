@@ -6,8 +6,7 @@ that all processes of a machine share. Facts are written as they happen (`record
 killed instance loses none of its own; what it had not yet said by then never happened. Added are
 the world's truths, which no instance can know: who was killed, who left, what was broken.
 
-An answer that left an instance and did not reach its client, because the socket broke, is no answer
-to the client: it is taken out, and counted.
+And what clients asked and heard themselves: by their word it is judged who was answered.
 """
 
 from __future__ import annotations
@@ -22,29 +21,25 @@ import msgspec
 
 from simsched.errors import SimschedError
 from simsched.experiments.chaos.breaking import Hit
-from simsched.experiments.chaos.speakers import Notes
+from simsched.experiments.chaos.speakers import Notes, Seen
 from simsched.experiments.chaos.system import Death
 from simsched.experiments.recorded import HEADER, check_settings, header_of
 from simsched.invariants import CheckSettings
 from simsched.telemetry import (
     AnyEvent,
+    ClientAsked,
     ClientGone,
+    ClientHeard,
     Delivered,
     Disturbed,
     Event,
     InstanceDown,
-    JobCreated,
-    JobRefused,
-    JobRepeated,
-    UtteranceCut,
+    StoreLost,
 )
 from simsched.units import SECOND
 
 AFTERMATH_NS: Final = 3 * SECOND
 """How long after a fault has ended its consequences may still show, as in the simulated world."""
-
-OWES: Final = (UtteranceCut, JobCreated, JobRepeated, JobRefused)
-"""After one of these an answer is owed."""
 
 EVENTS: Final = "events.jsonl"
 
@@ -121,14 +116,39 @@ def settings_of(recordings: Sequence[Recording]) -> CheckSettings:
     return replace(check_settings(recordings[0].header), nodes_alike=True)
 
 
-def truths(deaths: Iterable[Death], hits: Iterable[Hit], notes: Notes) -> list[Event]:
-    """What no instance can say of itself."""
+def truths(
+    deaths: Iterable[Death], hits: Iterable[Hit], forgot: Iterable[int], notes: Notes
+) -> list[Event]:
+    """What no instance can say of itself; within one moment the world comes before the clients."""
     told: list[Event] = [InstanceDown(at_ns=death.gone_ns, instance=death.name) for death in deaths]
-    told += [ClientGone(at_ns=at, instance="", session=session) for at, session in notes.left]
     told += [
-        Disturbed(at_ns=hit.began_ns, instance="", until_ns=hit.ended_ns + AFTERMATH_NS)
+        Disturbed(
+            at_ns=hit.began_ns, instance="", until_ns=hit.ended_ns + AFTERMATH_NS,
+            kind=hit.fault.kind, target=hit.fault.target,
+        )
         for hit in hits
-    ]
+    ]  # fmt: skip
+    told += [StoreLost(at_ns=at_ns, instance="") for at_ns in forgot]
+    return [*told, *words_of_clients(notes)]
+
+
+def words_of_clients(notes: Notes) -> list[Event]:
+    """What clients asked, heard and left."""
+    told: list[Event] = [
+        ClientAsked(
+            at_ns=one.at_ns, instance="", session=one.session, utterance=one.utterance,
+            connection=one.connection,
+        )
+        for one in notes.asked
+    ]  # fmt: skip
+    told += [
+        ClientHeard(
+            at_ns=one.at_ns, instance=one.instance, session=one.session, utterance=one.utterance,
+            connection=one.connection, outcome=one.outcome,
+        )
+        for one in notes.seen
+    ]  # fmt: skip
+    told += [ClientGone(at_ns=at, instance="", session=session) for at, session in notes.left]
     return told
 
 
@@ -137,58 +157,22 @@ def in_order(*streams: Iterable[Event]) -> list[Event]:
     return sorted((event for stream in streams for event in stream), key=lambda one: one.at_ns)
 
 
-def left_for_good(events: Iterable[Event], notes: Notes) -> list[Event]:
+def unseen(events: Iterable[Event], notes: Notes) -> tuple[int, list[Seen]]:
     """
-    The stream in which nobody is owed an answer in a session that its client has left.
+    How many answers left an instance and were seen by nobody; and those seen that none sent.
 
-    What a broken link held back may ask for something when its client is long gone.
+    An answer that did not reach its client, because the socket broke, is asked for again.
     """
-    left = {session: at for at, session in notes.left}
-    told: list[Event] = []
-    for event in events:
-        told.append(event)
-        if isinstance(event, OWES) and event.at_ns > left.get(event.session, event.at_ns):
-            told.append(ClientGone(at_ns=event.at_ns, instance="", session=event.session))
-    return told
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """
-    Which answers reached their clients.
-
-    Attributes:
-        events: the stream without those that did not.
-        lost: answers that left an instance and were seen by nobody.
-        gaps: whether each answer that was seen was marked as out of turn.
-        strange: answers that were seen and that no instance sent: outcome, session, utterance.
-
-    """
-
-    events: list[Event]
-    lost: int
-    gaps: dict[tuple[str, int], bool]
-    strange: list[tuple[str, str, int]]
-
-
-def received(events: Sequence[Event], notes: Notes) -> Received:
-    """Match what instances say that they sent with what clients say that they saw."""
-    seen = Counter((one.session, one.utterance, one.outcome, one.instance) for one in notes.seen)
-    kept: list[Event] = []
-    gaps: dict[tuple[str, int], bool] = {}
-    lost = 0
-    for event in events:
-        if type(event) is Delivered:
-            key = (event.session, event.utterance, event.outcome, event.instance)
-            if not seen[key]:
-                lost += 1
-                continue
-            seen[key] -= 1
-            gaps[event.session, event.utterance] = event.gap
-        kept.append(event)
-    strange = [
-        (outcome, session, utterance)
-        for (session, utterance, outcome, _), count in sorted(seen.items())
-        if count > 0 and outcome != "error"
-    ]
-    return Received(kept, lost, gaps, strange)
+    sent = Counter(
+        (event.session, event.utterance, event.outcome, event.instance)
+        for event in events
+        if type(event) is Delivered
+    )
+    strange = []
+    for one in notes.seen:
+        key = (one.session, one.utterance, one.outcome, one.instance)
+        if sent[key]:
+            sent[key] -= 1
+        else:
+            strange.append(one)
+    return sum(sent.values()), strange

@@ -42,6 +42,7 @@ class RedisPair:
 
     Attributes:
         losses: for each failover, how many changes of keys the promoted replica did not have.
+        forgot: when something that it had been told was lost, on that clock too.
         outages: from when to when there was no primary, on this machine's monotonic clock.
         failures: what should have happened and did not.
 
@@ -57,6 +58,7 @@ class RedisPair:
         self._replica: tuple[Child, Path] | None = None
         self.losses: list[int] = []
         self.outages: list[tuple[int, int]] = []
+        self.forgot: list[int] = []
         self.failures: list[str] = []
 
     async def start(self) -> None:
@@ -99,6 +101,7 @@ class RedisPair:
         assert self._primary is not None
         child, _ = self._primary
         self._primary, away_ns = None, time.monotonic_ns()
+        self.forgot.append(away_ns)
         await child.kill()
         await asyncio.sleep(away_s)
         self._primary = await self._launch()
@@ -113,6 +116,7 @@ class RedisPair:
             self.losses.append(await self._lose(lost))
         self._primary = self._replica = None
         away_ns = time.monotonic_ns()
+        self.forgot.append(away_ns)
         self._copying.cut()  # what was held back is gone with its connection
         await old.kill()
         await asyncio.sleep(away_s)

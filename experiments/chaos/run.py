@@ -165,6 +165,9 @@ async def _look_after(outcome: Outcome, tell: Tell) -> None:
             break
         await asyncio.sleep(LOOK_S)
         outcome.leases = await redis.live_leases()
+    # A job that two instances had a hand in may still be at work for the one that gave it up.
+    await asyncio.sleep(2 * outcome.case.system.service_ms / 1_000)
+    outcome.leases = await redis.live_leases()
     said = await outcome.system.leave()
     outcome.running = {
         name: _jobs_in(line) for name, line in said.items() if line.startswith("leaving:")

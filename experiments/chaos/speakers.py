@@ -38,8 +38,6 @@ from simsched.messages import (
     SessionInit,
     SessionInitAck,
     TranslationResult,
-    UiEvent,
-    UiStatus,
     Utterance,
 )
 
@@ -62,13 +60,14 @@ ERROR: Final = "error"
 
 
 class Asked(NamedTuple):
-    """A client sent an utterance; `turn` is its place in the client's script."""
+    """A client sent an utterance: which `turn` of its script, on which of its connections."""
 
     at_ns: int
     client: int
     turn: int
     session: str
     utterance: int
+    connection: int
 
 
 class Seen(NamedTuple):
@@ -79,6 +78,7 @@ class Seen(NamedTuple):
     instance: str
     session: str
     utterance: int
+    connection: int
     outcome: str
     detail: str
 
@@ -111,7 +111,8 @@ class Notes:
         """Everything as JSON lines, in the order of time, for who wants to know more."""
         lines: list[dict[str, Any]] = [
             {"what": type(one).__name__.lower(), **one._asdict()}
-            for one in (*self.asked, *self.seen, *self.moved)
+            for notes in (self.asked, self.seen, self.moved)
+            for one in notes
         ]
         lines += [{"what": "left", "at_ns": at, "session": session} for at, session in self.left]
         lines.sort(key=lambda line: line["at_ns"])
@@ -126,6 +127,7 @@ class _Wish:
         self.number = number
         self.utterance = -1
         self.said_in = ""
+        self.said_on = 0
         self.settled = False
 
 
@@ -152,6 +154,8 @@ class Speaker:
         self._resumes = resumes
         self.session = ""
         self._home = ""
+        self._connections = 0
+        self._is_behind = False
         self._key: str | None = None
         self._socket: ClientConnection | None = None
         self._next = 0
@@ -218,9 +222,13 @@ class Speaker:
             wish.utterance = self._next
             self._next += 1
             self._by_index[wish.utterance] = wish
+        if self._socket is not None and not self._is_behind:
+            await self._send(wish)  # else it is said when there is a connection again
+
+    async def _send(self, wish: _Wish) -> None:
         socket = self._socket
         if socket is None:
-            return  # it is said when there is a connection again
+            return
         message = Utterance(
             session_id=self.session, utterance_index=wish.utterance, manual_cut=True,
             src_lang="zh", tgt_lang="en", audio=bytes(wish.turn.audio_ms * BYTES_PER_MS),
@@ -228,7 +236,11 @@ class Speaker:
             again=(wish.said_in == self.session) or None,
         )  # fmt: skip
         wish.said_in = self.session
-        note = Asked(time.monotonic_ns(), self.number, wish.number, self.session, wish.utterance)
+        wish.said_on = self._connections
+        note = Asked(
+            time.monotonic_ns(), self.number, wish.number, self.session, wish.utterance,
+            self._connections,
+        )  # fmt: skip
         self._notes.asked.append(note)
         with suppress(ConnectionClosed):
             await socket.send(wire.encode(message).decode())
@@ -272,8 +284,10 @@ class Speaker:
                 self._system.turn_away(self.number)
                 continue
             pause_s = AGAIN_S
-            self._socket = socket
             self._home = self._system.client_at[self.number]
+            self._connections += 1
+            self._socket = socket
+            self._is_behind = True
             self._moved.set()
             asking = asyncio.create_task(self._ask_again())
             await self._listen(socket)
@@ -286,8 +300,14 @@ class Speaker:
                 self._system.turn_away(self.number)
 
     async def _ask_again(self) -> None:
-        for wish in [wish for wish in self._said if not wish.settled]:
-            await self._say(wish)
+        """In their order; what is said meanwhile is said after them."""
+        place = 0
+        while place < len(self._said):
+            wish = self._said[place]
+            if not wish.settled and wish.said_on != self._connections:
+                await self._send(wish)
+            place += 1
+        self._is_behind = False
 
     async def _connect(self) -> ClientConnection | None:
         """A connection with a session; None if it has to be tried again."""
@@ -360,17 +380,17 @@ class Speaker:
             self._told(message.session_id, message.utterance_index, RESULT, message.job_id)
         elif isinstance(message, MissingResult):
             self._told(message.session_id, message.utterance_index, MISSING, message.reason)
-        elif isinstance(message, UiEvent) and message.status is UiStatus.ERROR:
-            reason = str(message.error_code or ERROR)
-            self._told(message.session_id, message.utterance_index, ERROR, reason)
+        elif isinstance(message, Error) and message.utterance_index is not None:
+            self._told(self.session, message.utterance_index, ERROR, message.code)
         elif isinstance(message, SessionCloseAck) and message.session_id == self.session:
             self._ack.set()
             self._moved.set()
 
     def _told(self, session: str, utterance: int, outcome: str, detail: str) -> None:
         note = Seen(
-            time.monotonic_ns(), self.number, self._home, session, utterance, outcome, detail
-        )
+            time.monotonic_ns(), self.number, self._home, session, utterance, self._connections,
+            outcome, detail,
+        )  # fmt: skip
         self._notes.seen.append(note)
         wish = self._by_index.get(utterance) if session == self.session else None
         if wish is not None:

@@ -17,6 +17,7 @@ from msgspec import structs
 from simsched.cases import Case, System, Turn
 from simsched.chance import below, key_of, mix
 from simsched.faults import KINDS, MOMENTS, Fault
+from simsched.letters import NEWEST, OLDEST
 from simsched.models.tape import GROUPS
 from simsched.policy import FIELDS
 from simsched.presets import PRESETS, parse_policy
@@ -149,6 +150,7 @@ def draw_case(policy: str, seed: int, number: int, size: str) -> tuple[Case, dic
         service_ms=LONG_SERVICE_MS if takes_long else service_ms,
         mode="audio_chunk" if streams else "utterance", resumes=not draws.happens(4),
         acknowledges=draws.happens(2), calm_ms=calm_ms, heartbeat_ms=draws.one_of(BEATS_MS),
+        versions=_versions(draws, sizes["instances"]),
     )  # fmt: skip
     case = Case(
         policy=_with_long_times(policy) if takes_long else policy, seed=number + 1, system=system,
@@ -169,6 +171,13 @@ def _over_ms(fault: Fault, sizes: dict[str, int]) -> int:
     """When a fault is over; one within a step has hit by the time that the others have."""
     at_ms = sizes["span_ms"] + 500 if fault.is_at_step else fault.at_ms
     return at_ms + fault.for_ms + fault.delay_ms
+
+
+def _versions(draws: _Draws, instances: int) -> tuple[int, ...]:
+    """In the middle of an upgrade, now and then: each instance speaks what it speaks."""
+    if not draws.happens(4):
+        return ()
+    return tuple(draws.one_of((OLDEST, NEWEST)) for _ in range(instances))
 
 
 def _turns(draws: _Draws, sizes: dict[str, int], *, streams: bool) -> tuple[Turn, ...]:

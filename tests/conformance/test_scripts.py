@@ -187,7 +187,8 @@ class Scripts(RuleBasedStateMachine):
 
     @rule(instance=INSTANCES, ttl_ms=TTLS_MS)
     def presence(self, instance: str, ttl_ms: int) -> None:
-        self.run("presence", [cell("instances", "all")], [instance, self.lasting(ttl_ms)])
+        keys = [cell("instances", "all"), cell("versions", "all")]
+        self.run("presence", keys, [instance, self.lasting(ttl_ms), 2])
 
     @rule(job=JOBS, node=NODES, attempt=ATTEMPTS)
     def release_lease(self, job: str, node: str, attempt: int) -> None:

@@ -524,3 +524,36 @@ def test_a_leak_of_the_checked_scheduler_is_no_leak_of_the_checker() -> None:
     assert checker.sizes()["jobs_due"] <= 200
     assert checker.counts["I5"] > 0
     assert checker.conservation()["lost"] == checker.counts[CONSERVATION] > 4_000
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        t.InstanceDown(at_ns=0, instance="a"),
+        t.SessionResumed(at_ns=0, instance="a", session="s"),
+        t.ClientGone(at_ns=0, instance="", session="s"),
+    ],
+)
+def test_news_that_settles_more_than_is_remembered_is_taken_in(news: t.Event) -> None:
+    """What falls off the end of the memory while all of a session is settled upsets nobody."""
+    checker = Checker(SETTINGS)
+    for number in range(REMEMBERED_MAX + 2):
+        checker.observe(fact(t.UtteranceCut, session="s", utterance=number, reason="Utterance"))
+    checker.observe(news)
+    checker.finish(SECOND)
+    assert checker.sizes()["answered"] == REMEMBERED_MAX
+    assert checker.violations == []
+
+
+def test_who_had_a_session_before_is_not_judged_by_what_it_says_into_a_dead_socket() -> None:
+    """A session goes on elsewhere, where it is opened anew; its old instance answers late."""
+    events = [
+        fact(t.SessionOpened, session="s", instance="a"),
+        t.SessionResumed(at_ns=1, instance="b", session="s"),
+        fact(t.SessionOpened, 1, session="s", instance="b"),
+        fact(t.Delivered, 2, session="s", target="s", utterance=6, instance="b"),
+        fact(t.Delivered, 3, session="s", target="s", utterance=5, instance="a"),
+    ]
+    assert breaches(check(events)) == {}
+    events[-1] = fact(t.Delivered, 3, session="s", target="s", utterance=5, instance="b")
+    assert breaches(check(events)) == {"I6": 1}

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 60.0
@@ -20,7 +21,7 @@ START_S = 60.0
 class Served:
     """One server process."""
 
-    def __init__(self, redis_url: str, name: str, **settings: object) -> None:
+    def __init__(self, redis_url: str, name: str, *, port: int = 0, **settings: object) -> None:
         self.name = name
         given = {
             "server.instance_id": name,
@@ -29,7 +30,8 @@ class Served:
             "timeouts.remote_refresh_ms": 0,
             **{key.replace("__", "."): value for key, value in settings.items()},
         }
-        words = [sys.executable, "-m", "simsched", "serve", "--port", "0", "--redis-url", redis_url]
+        words = [sys.executable, "-m", "simsched", "serve"]
+        words += ["--port", str(port), "--redis-url", redis_url]
         for key, value in given.items():
             words += ["--set", f"{key}={value}"]
         self.process = subprocess.Popen(
@@ -73,7 +75,7 @@ class Served:
 
 
 @contextmanager
-def serving(redis_url: str, *names: str, **settings: object) -> Iterator[list[Served]]:
+def serving(redis_url: str, *names: str, **settings: Any) -> Iterator[list[Served]]:
     """Servers of these names on one store, for the length of the block."""
     servers: list[Served] = []
     try:

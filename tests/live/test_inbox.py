@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,8 +13,16 @@ import pytest
 
 from simsched import steps
 from simsched.errors import StoreUnavailable
-from simsched.inbox import DispatchToNode, ForwardResult, InboxEvent, NodeSeen, SendToSession
-from simsched.live.inbox import Inbox, decode_event, encode_event
+from simsched.inbox import (
+    DispatchToNode,
+    ForwardResult,
+    InboxEvent,
+    NodeSeen,
+    SendToSession,
+    SessionMoved,
+)
+from simsched.letters import Letters, decode_event, encode_event
+from simsched.live.inbox import Inbox
 from simsched.live.redis_connection import RedisConnection
 from simsched.live.store import RedisStore
 from simsched.messages import Error, ErrorCode, JobAck, JobCancel, JobResult
@@ -87,6 +96,7 @@ EVENTS = [
         )
     ),
     letter(1),
+    SessionMoved("s-1", "b"),
     seen("n1"),
     NodeSeen("a", NodeView(node_id="n2", ordinal=1, installed=frozenset({"asr", "nmt"}))),
 ]  # fmt: skip
@@ -179,6 +189,85 @@ def test_what_cannot_be_read_is_counted_and_passed_over() -> None:
             b.fails = False
             await a.tell("b", letter(2))
             await until(lambda: b.got == [letter(2)])
+
+    with valkey() as server:
+        play(main)
+
+
+def in_version(name: str, version: int) -> Letters:
+    return Letters(name, secrets.token_hex(4), version)
+
+
+def test_what_a_reader_cannot_read_is_written_again_in_its_version() -> None:
+    """It goes back to its writer, who remembers what the reader speaks; nothing is lost."""
+
+    async def main() -> None:
+        async with (
+            instance(server, "new", version_of=lambda _name: 2) as new,
+            instance(server, "old", letters=in_version("old", 1)) as old,
+        ):
+            events = [letter(number) for number in range(20)]
+            for event in events:
+                assert await new.tell("old", event)
+            await until(lambda: len(old.got) == len(events))
+            assert sorted(old.got, key=repr) == sorted(events, key=repr)
+            too_new = old.sink.counts["inbox_too_new"]
+            assert 1 <= too_new <= len(events)
+            assert await new.tell("old", letter(99))
+            await until(lambda: letter(99) in old.got)
+            assert old.sink.counts["inbox_too_new"] == too_new
+            assert not await new.tell("old", SessionMoved("s", "new"))
+            assert new.sink.counts["inbox_not_in_their_version"] == 1
+            call = new.store.connection.call
+            while await call("XLEN", "{cell}:inbox:old"):  # noqa: ASYNC110  # no event tells
+                await asyncio.sleep(0.005)
+
+    with valkey() as server:
+        play(main)
+
+
+def test_what_nobody_can_write_again_waits_for_who_can_read_it() -> None:
+    """Its writer is gone: it is put aside, and handled after the upgrade of its reader."""
+
+    async def main() -> None:
+        async with instance(server, "old", letters=in_version("old", 1)) as old:
+            async with instance(server, "new", version_of=lambda _name: 2) as new:
+                await new.reader.close()  # it hears nothing more
+                assert await new.tell("old", letter(1))
+                await until(lambda: old.sink.counts.get("inbox_too_new", 0) == 1)
+            assert await old.inbox.to_instance(  # a third, by hand: its writer is not there
+                steps.INBOX_APPEND, operation(), "old", letter(2)
+            )
+            fields = in_version("gone", 2).write(letter(3), "old", 2)
+            assert fields is not None
+            words = [word for pair in fields.items() for word in pair]
+            await old.store.connection.call("XADD", "{cell}:inbox:old", "*", *words)
+            await until(lambda: old.sink.counts.get("inbox_put_aside", 0) == 1)
+            assert old.got == [letter(2)]
+        async with instance(server, "old", letters=in_version("old", 2)) as upgraded:
+            await until(lambda: letter(3) in upgraded.got)
+            assert await upgraded.store.connection.call("XLEN", "{cell}:aside:old") == 0
+
+    with valkey() as server:
+        play(main)
+
+
+def test_an_entry_that_comes_back_after_a_failover_is_handled_once() -> None:
+    """Its deletion was lost with the old master; its number tells."""
+
+    async def main() -> None:
+        async with (
+            instance(server, "a", version_of=lambda _name: 2) as a,
+            instance(server, "b") as b,
+        ):
+            call, kept = a.store.connection.call, in_version("a", 2)
+            fields = kept.write(letter(1), "b", 2)
+            assert fields is not None
+            words = [word for pair in fields.items() for word in pair]
+            for _ in range(3):
+                await call("XADD", "{cell}:inbox:b", "*", *words)
+            await until(lambda: b.sink.counts.get("inbox_repeated") == 2)
+            assert b.got == [letter(1)]
 
     with valkey() as server:
         play(main)

@@ -216,16 +216,19 @@ def key_of(client: Peer) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def two(store: Valkey, **server: Any) -> AsyncIterator[tuple[World, World]]:
+async def two(
+    store: Valkey, *, presence_s: float = 45.0, **server: Any
+) -> AsyncIterator[tuple[World, World]]:
     """Two instances; `server` are settings of both."""
+    shared = StoreSettings(
+        redis_url=store.url, timeout_ms=10_000, inbox_block_ms=50, presence_s=presence_s
+    )
     async with AsyncExitStack() as stack:
         worlds = [
             await stack.enter_async_context(
                 world(
                     settings_with(
-                        store=StoreSettings(
-                            redis_url=store.url, timeout_ms=10_000, inbox_block_ms=50
-                        ),
+                        store=shared,
                         server=ServerSettings(instance_id=name, **server),
                         timeouts=TimeoutsSettings(remote_refresh_ms=0),
                     )
@@ -456,3 +459,67 @@ def test_while_the_store_is_away_a_client_is_asked_to_try_again() -> None:
 
     with valkey() as store:
         run(main(store))
+
+
+def test_a_store_that_loses_its_memory_behind_a_connection_is_told_again() -> None:
+    """As behind a proxy that changes servers: a sign of life finds no trace of the one before."""
+
+    async def main(store: Valkey) -> None:
+        async with (
+            two(store, presence_s=0.6) as (a, b),
+            b.node("n") as node,
+            a.client(accept_resume=True) as client,
+        ):
+            await known(a, "n")
+            await recorded(a, client)
+            for one in (a, b):
+                await until(lambda one=one: len(one.instance.scheduler.state.store.versions) == 2)  # type: ignore[misc]
+            call = a.instance.connection.call
+            await call("FLUSHALL")
+            for key in ("resume:" + client.name, "inbox:a", "inbox:b", "node:n", "node:owner:n"):
+                while not await call("EXISTS", "{cell}:" + key):  # noqa: ASYNC110  # no event tells
+                    await asyncio.sleep(0.01)
+            await client.utterance(0)
+            await node.answer(await node.hear_type("job_assign"))
+            assert (await client.hear_type("translation_result"))["utterance_index"] == 0
+            for one in (a, b):
+                assert one.sink.counts["store_forgot"] >= 1
+                assert one.instance.connection.losses == 0
+
+    with valkey() as store:
+        run(main(store))
+
+
+def test_what_lies_in_the_inbox_of_a_dead_instance_is_answered() -> None:
+    """
+    Its session's result went there while it hung; then it died, and nobody but the client knows.
+
+    The instance that the client comes to takes it from there.
+    """
+
+    async def main(store: Valkey, first: Served, second: Served) -> None:
+        async with (
+            node_at(second, "n") as node,
+            Client([first.url, second.url], src="zh", tgt="en", binary=False) as client,
+        ):
+            await asyncio.sleep(0.5)
+            await client.send(asked(0))
+            job = await node.hear_type("job_assign")
+            first.freeze()
+            await node.answer(job, "found")
+            connection = await RedisConnection.open(store.url)
+            while not await _has_result(connection, "a"):  # noqa: ASYNC110  # no event tells
+                await asyncio.sleep(0.01)
+            first.kill()
+            assert await next_answer(client) == 0
+            assert not await _has_result(connection, "a")
+            assert await rest(client) == []
+            await connection.close()
+
+    with valkey() as store, serving(store.url, "a", "b") as (first, second):
+        run(main(store, first, second))
+
+
+async def _has_result(connection: RedisConnection, instance: str) -> bool:
+    entries: Any = await connection.call("XRANGE", "{cell}:inbox:" + instance, "-", "+")
+    return any(b"result" in entry[1] for entry in entries or ())

@@ -219,7 +219,7 @@ def test_live_leases_never_exceed_slots_and_a_job_completes_once(
                 assert attempt == current.get(job, attempt)
                 assert ended.setdefault(job, token) == token
             elif job in current and attempt < current[job]:
-                assert reply == [b"STALE", current[job]]
+                assert reply == [b"STALE", current[job], b"i1"]
         elif action == "release":
             space.script(now_us, "release_lease", [f"lease:{node}"], [job, attempt])
         elif action == "renew":
@@ -270,13 +270,13 @@ def test_a_lost_attempt_is_stale_and_the_next_one_counts() -> None:
     space = ready_space()
     claim(space, NOW_US, "job", 0, "t1")
     assert claim(space, NOW_US, "job", 1, "t2")[:4] == [b"CLAIMED", b"job", b"n1", 2]
-    assert complete(space, NOW_US, "job", 1, "c1") == [b"STALE", 2]
+    assert complete(space, NOW_US, "job", 1, "c1") == [b"STALE", 2, b"i1"]
     assert complete(space, NOW_US, "job", 2, "c2") == [b"ACCEPTED"]
     assert complete(space, NOW_US, "job", 2, "c2") == [b"ACCEPTED"]
-    assert complete(space, NOW_US, "job", 2, "c3") == [b"DONE", b"ok"]
+    assert complete(space, NOW_US, "job", 2, "c3") == [b"DONE", b"ok", b"c2"]
     assert claim(space, NOW_US, "job", 2, "t3")[0] == b"BOUND"
     assert complete(space, NOW_US, "forgotten", 1, "c") == [b"ACCEPTED"]
-    assert complete(space, NOW_US, "forgotten", 1, "d") == [b"DONE", b"ok"]
+    assert complete(space, NOW_US, "forgotten", 1, "d") == [b"DONE", b"ok", b"c"]
 
 
 def test_a_gone_node_gives_its_members_sorted_and_takes_no_more() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -18,7 +19,7 @@ from simsched.experiments.chaos.draw import draw_case, live_kinds
 from simsched.faults import KINDS, Fault, target_kind
 from simsched.models.hunted import play
 
-ASKED = {"instances": 3, "nodes": 6, "sessions": 20}
+ASKED: dict[str, Any] = {"instances": 3, "nodes": 6, "sessions": 20}
 
 
 def drawn(seed: int = 1, duration_s: int = 120, every_kind: int = 2) -> Case:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,11 +19,8 @@ from simsched.experiments.chaos import recovery_times
 from simsched.experiments.chaos.breaking import Hit
 from simsched.experiments.chaos.judging import Verdict, judge, told
 from simsched.experiments.chaos.merged import (
-    Received,
     in_order,
-    left_for_good,
     read_recordings,
-    received,
     settings_of,
     truths,
 )
@@ -41,6 +39,7 @@ from simsched.telemetry import (
     ResultReceived,
     SessionClosed,
     SessionOpened,
+    SessionResumed,
     SlotFreed,
     SlotTaken,
     UtteranceCut,
@@ -66,32 +65,38 @@ def closed(session: str, instance: str = "i-0") -> list[Event]:
     ]  # fmt: skip
 
 
-def asked_for(session: str, utterance: int, at_ns: int, instance: str = "i-0") -> list[Event]:
+def asked_for(
+    session: str, utterance: int, at_ns: int, instance: str = "i-0", attempt: int = 1
+) -> list[Event]:
     """An utterance until its job has been sent to a node."""
-    job, near = f"{session}:{utterance}:en", {"at_ns": at_ns, "instance": instance}
+    job = f"{session}:{utterance}:en"
+    near: dict[str, Any] = {"at_ns": at_ns, "instance": instance}
     return [
         UtteranceCut(
             **near, session=session, utterance=utterance, reason="Utterance", audio_bytes=0,
             audio_ms=0, first_audio_ns=at_ns, last_audio_ns=at_ns, silence_ns=0, gap_ns=0,
             hangover_ns=0,
         ),
-        SlotTaken(**near, node="n-0", job=job, attempt=1, live=1, slots=2,
+        SlotTaken(**near, node="n-0", job=job, attempt=attempt, live=1, slots=2,
                   expires_ns=at_ns + 5 * SECOND),
         JobCreated(**near, job=job, request=job, session=session, utterance=utterance,
-                   target="en", node="n-0", attempt=1, phase=2),
-        JobDispatched(**near, job=job, session=session, node="n-0", attempt=1),
+                   target="en", node="n-0", attempt=attempt, phase=2),
+        JobDispatched(**near, job=job, session=session, node="n-0", attempt=attempt),
     ]  # fmt: skip
 
 
-def done(session: str, utterance: int, at_ns: int, instance: str = "i-0") -> list[Event]:
+def done(
+    session: str, utterance: int, at_ns: int, instance: str = "i-0", attempt: int = 1
+) -> list[Event]:
     """Its result, its end, its slot."""
-    job, near = f"{session}:{utterance}:en", {"at_ns": at_ns, "instance": instance}
+    job = f"{session}:{utterance}:en"
+    near: dict[str, Any] = {"at_ns": at_ns, "instance": instance}
     return [
-        ResultReceived(**near, job=job, session=session, node="n-0", attempt=1, success=True),
-        ResultAccepted(**near, job=job, session=session, attempt=1, current_attempt=1),
+        ResultReceived(**near, job=job, session=session, node="n-0", attempt=attempt, success=True),
+        ResultAccepted(**near, job=job, session=session, attempt=attempt, current_attempt=attempt),
         JobEnded(**near, job=job, session=session, utterance=utterance, target="en", node="n-0",
-                 attempt=1, status="completed", reason=""),
-        SlotFreed(**near, node="n-0", job=job, attempt=1),
+                 attempt=attempt, status="completed", reason=""),
+        SlotFreed(**near, node="n-0", job=job, attempt=attempt),
     ]  # fmt: skip
 
 
@@ -143,22 +148,24 @@ def saw(
     """A client asked for these, and saw an answer to each."""
     for turn, utterance in enumerate(utterances):
         at_ns = ORIGINS["i-0"] + (10 + utterance) * SECOND
-        notes.asked.append(Asked(at_ns, client, turn, session, utterance))
-        notes.seen.append(Seen(at_ns + SECOND, client, instance, session, utterance, RESULT, ""))
+        notes.asked.append(Asked(at_ns, client, turn, session, utterance, 1))
+        notes.seen.append(Seen(at_ns + SECOND, client, instance, session, utterance, 1, RESULT, ""))
     return notes
 
 
 def verdict(
-    folder: Path, notes: Notes, deaths: Sequence[Death] = (), *,
-    leases: dict[str, int] | None = None, running: dict[str, int] | None = None,
-) -> tuple[Verdict, Received]:  # fmt: skip
+    folder: Path,
+    notes: Notes,
+    deaths: Sequence[Death] = (),
+    *,
+    leases: dict[str, int] | None = None,
+    running: dict[str, int] | None = None,
+) -> Verdict:
     recordings = read_recordings(folder)
-    events = in_order(truths(deaths, (), notes), *(one.events for one in recordings))
-    got = received(left_for_good(events, notes), notes)
-    found = judge(
-        got, notes, settings_of(recordings), END_NS, leases=leases or {}, running=running or {}
+    events = in_order(truths(deaths, (), (), notes), *(one.events for one in recordings))
+    return judge(
+        events, notes, settings_of(recordings), END_NS, leases=leases or {}, running=running or {}
     )
-    return found, got
 
 
 def words(found: Verdict) -> list[str]:
@@ -169,9 +176,9 @@ def test_a_run_in_which_nothing_broke_passes(tmp_path: Path) -> None:
     """Two instances, two clients, every answer in its place; and that was put to the test."""
     streams = {"i-0": whole("s-0", range(5)), "i-1": whole("s-1", range(3), "i-1")}
     notes = saw(saw(Notes(), 0, "s-0", range(5)), 1, "s-1", range(3), "i-1")
-    found, got = verdict(recorded(tmp_path, streams), notes)
+    found = verdict(recorded(tmp_path, streams), notes)
     assert words(found) == []
-    assert (got.lost, found.checked["I3"], found.jobs["finished"]) == (0, 8, 8)
+    assert (found.lost_on_the_way, found.checked["I3"], found.jobs["finished"]) == (0, 8, 8)
     assert found.utterances == {"asked": 8, "asked_again": 0, RESULT: 8, "never": 0}
 
 
@@ -192,66 +199,72 @@ def test_an_answer_that_is_seen_again_is_a_violation(tmp_path: Path) -> None:
     events = whole("s-0", range(3))
     again = events[:-1] + delivered("s-0", 1, 20 * SECOND, gap=True) + events[-1:]
     notes = saw(Notes(), 0, "s-0", range(3))
-    notes.seen.append(Seen(ORIGINS["i-0"] + 20 * SECOND, 0, "i-0", "s-0", 1, RESULT, ""))
-    told_by_both = words(verdict(recorded(tmp_path / "a", {"i-0": again}), notes)[0])
+    notes.seen.append(Seen(ORIGINS["i-0"] + 20 * SECOND, 0, "i-0", "s-0", 1, 1, RESULT, ""))
+    told_by_both = words(verdict(recorded(tmp_path / "a", {"i-0": again}), notes))
     assert any("turn 1 of c-0 was answered again" in line for line in told_by_both)
-    assert any("I3 twice: utterance 1" in line for line in told_by_both)
-    by_client = words(verdict(recorded(tmp_path / "b", {"i-0": events}), notes)[0])
-    assert any("turn 1 of c-0 was answered again" in line for line in by_client)
+    assert any("I3 twice: the client heard utterance 1 again" in line for line in told_by_both)
+    assert not any("came from nowhere" in line for line in told_by_both)
+    by_client = words(verdict(recorded(tmp_path / "b", {"i-0": events}), notes))
     assert any("utterance 1 came from nowhere" in line for line in by_client)
 
 
+def test_an_answer_in_a_session_of_before_and_in_a_new_one_are_two(tmp_path: Path) -> None:
+    """A client that had to begin anew asked for the turn again: it still has one answer."""
+    events = whole("s-0", range(1)) + whole("s-9", range(1))
+    notes = saw(saw(Notes(), 0, "s-0", range(1)), 0, "s-9", range(1))
+    found = words(verdict(recorded(tmp_path, {"i-0": events}), notes))
+    assert found == [
+        "s-9: turn 0 of c-0 was answered again (translation_result, translation_result) (client)"
+    ]
+
+
 def test_an_answer_that_never_came_is_a_violation(tmp_path: Path) -> None:
-    """Seen from the outside, and by the checker once its bound is over."""
-    events = whole("s-0", range(3))
-    lost = [one for one in events if not (isinstance(one, Delivered) and one.utterance == 1)]
+    """Seen from the outside, and by the checker, whatever the instances say that they sent."""
     notes = saw(Notes(), 0, "s-0", range(3))
     notes.seen = [one for one in notes.seen if one.utterance != 1]
     notes.unanswered.append((0, 1))
-    found = words(verdict(recorded(tmp_path, {"i-0": lost}), notes)[0])
-    assert "c-0: turn 1 was never answered (client)" in found
-    assert any("I3 missing: utterance 1" in line for line in found)
+    found = verdict(recorded(tmp_path, {"i-0": whole("s-0", range(3))}), notes)
+    assert "c-0: turn 1 was never answered (client)" in words(found)
+    assert any("the client got no answer to utterance 1" in line for line in words(found))
+    assert found.lost_on_the_way == 1
 
 
 def test_an_answer_that_got_lost_on_the_way_is_none(tmp_path: Path) -> None:
     """It was sent, nobody saw it, and the client asked another instance: one answer, no fault."""
     first = opened("s-0") + asked_for("s-0", 0, 10 * SECOND) + done("s-0", 0, 11 * SECOND)
     first += delivered("s-0", 0, 11 * SECOND)
-    second = opened("s-0", "i-1") + asked_for("s-0", 0, 12 * SECOND, "i-1")
-    second += done("s-0", 0, 13 * SECOND, "i-1") + delivered("s-0", 0, 13 * SECOND, "i-1")
-    notes = saw(Notes(), 0, "s-0", [0])
+    again_ns = 12 * SECOND
+    second: list[Event] = [SessionResumed(at_ns=again_ns, instance="i-1", session="s-0")]
+    second += asked_for("s-0", 0, again_ns, "i-1", attempt=2)
+    second += done("s-0", 0, 13 * SECOND, "i-1", attempt=2)
+    second += delivered("s-0", 0, 13 * SECOND, "i-1")
     died_ns = ORIGINS["i-0"] + 11 * SECOND + MS
     deaths = [Death("i-0", died_ns - MS, died_ns, (0,))]
-    notes.seen = [Seen(ORIGINS["i-1"] + 14 * SECOND, 0, "i-1", "s-0", 0, RESULT, "")]
-    folder = recorded(tmp_path, {"i-0": first, "i-1": second})
-    found, got = verdict(folder, notes, deaths)
-    assert got.lost == 1
-    assert not [line for line in words(found) if "I3" in line or "answered" in line]
+    notes = saw(Notes(), 0, "s-0", [0])
+    notes.asked.append(Asked(ORIGINS["i-1"] + again_ns, 0, 0, "s-0", 0, 2))
+    notes.seen = [Seen(ORIGINS["i-1"] + 14 * SECOND, 0, "i-1", "s-0", 0, 2, RESULT, "")]
+    found = verdict(recorded(tmp_path, {"i-0": first, "i-1": second}), notes, deaths)
+    assert found.lost_on_the_way == 1
+    assert words(found) == []
 
 
 def test_what_arrives_when_its_client_has_left_is_owed_to_nobody(tmp_path: Path) -> None:
     """A link held it back; without the client's leaving it would be an answer that never came."""
     events = opened("s-0") + asked_for("s-0", 0, 10 * SECOND) + done("s-0", 0, 11 * SECOND)
-    events += delivered("s-0", 0, 11 * SECOND) + closed("s-0")
-    folder, notes = recorded(tmp_path, {"i-0": events}), Notes()
-    assert any("I3 missing: utterance 0" in line for line in words(verdict(folder, notes)[0]))
+    folder, notes = recorded(tmp_path, {"i-0": events + closed("s-0")}), Notes()
+    notes.asked.append(Asked(ORIGINS["i-0"] + 8 * SECOND, 0, 0, "s-0", 0, 1))
+    assert any("no answer to utterance 0" in line for line in words(verdict(folder, notes)))
     notes.left.append((ORIGINS["i-0"] + 9 * SECOND, "s-0"))
-    assert words(verdict(folder, notes)[0]) == []
+    assert words(verdict(folder, notes)) == []
 
 
-def test_answers_out_of_order_are_a_violation_unless_a_gap_was_told_of(tmp_path: Path) -> None:
-    """As the client sees them."""
-    events = whole("s-0", range(3))
+def test_answers_out_of_order_are_a_violation(tmp_path: Path) -> None:
+    """As the client hears them on one connection."""
     notes = saw(Notes(), 0, "s-0", range(3))
-    notes.seen[0], notes.seen[1] = notes.seen[1], notes.seen[0]
-    found = words(verdict(recorded(tmp_path / "a", {"i-0": events}), notes)[0])
-    assert "s-0: utterance 0 came after 1, and no gap was told of (client)" in found
-    gap = [
-        one if not (isinstance(one, Delivered) and one.utterance == 0)
-        else delivered("s-0", 0, one.at_ns, gap=True)[0]
-        for one in events
-    ]  # fmt: skip
-    assert words(verdict(recorded(tmp_path / "b", {"i-0": gap}), notes)[0]) == []
+    later = notes.seen[0]._replace(at_ns=notes.seen[2].at_ns + MS)
+    notes.seen = [*notes.seen[1:], later]
+    found = words(verdict(recorded(tmp_path, {"i-0": whole("s-0", range(3))}), notes))
+    assert found == ["s-0: the client heard utterance 0 after a later one (i-0)"]
 
 
 def test_a_slot_that_is_still_held_is_a_violation(tmp_path: Path) -> None:
@@ -260,7 +273,7 @@ def test_a_slot_that_is_still_held_is_a_violation(tmp_path: Path) -> None:
     notes = saw(Notes(), 0, "s-0", range(3))
     found = verdict(
         recorded(tmp_path / "a", {"i-0": events}), notes, leases={"n-4": 2}, running={"n-1": 1}
-    )[0]
+    )
     assert words(found) == [
         "n-4: 2 slots are still leased (client)",
         "n-1: 1 jobs still run (client)",
@@ -272,16 +285,17 @@ def test_a_slot_that_is_still_held_is_a_violation(tmp_path: Path) -> None:
     for event in leaked:
         if isinstance(event, SlotTaken):
             event.expires_ns = END_NS  # a lease that does not run out
-    found = verdict(recorded(tmp_path / "b", {"i-0": leaked}), notes)[0]
+    found = verdict(recorded(tmp_path / "b", {"i-0": leaked}), notes)
     assert any("the slot of s-0:1:en attempt 1 was never freed" in one for one in words(found))
 
 
 def test_an_answer_to_what_nobody_asked_is_a_violation(tmp_path: Path) -> None:
     """A client knows what it said."""
     notes = saw(Notes(), 0, "s-0", range(3))
-    notes.seen.append(Seen(END_NS, 0, "i-0", "s-0", 9, ERROR, "NO_NODE"))
-    found = words(verdict(recorded(tmp_path, {"i-0": whole("s-0", range(3))}), notes)[0])
-    assert found == ["s-0: error for utterance 9, which nobody asked for (client)"]
+    notes.seen.append(Seen(END_NS, 0, "i-0", "s-0", 9, 1, ERROR, "NO_NODE"))
+    found = words(verdict(recorded(tmp_path, {"i-0": whole("s-0", range(3))}), notes))
+    assert "s-0: error for utterance 9, which nobody asked for (client)" in found
+    assert "s-0: error for utterance 9 came from nowhere (client)" in found
 
 
 def test_the_half_line_of_a_killed_instance_is_left_out(tmp_path: Path) -> None:
