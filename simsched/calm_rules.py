@@ -35,6 +35,7 @@ from simsched.telemetry import (
     JobEnded,
     JobQueued,
     LetterLies,
+    NodeGranted,
     NodeOffline,
     NodeRunning,
     ResultAccepted,
@@ -248,6 +249,15 @@ class CalmRules:
             self._findings.add(
                 "I12", event.at_ns, event.job,
                 f"the store took the end of attempt {event.attempt} twice",
+            )  # fmt: skip
+
+    def node_granted(self, event: NodeGranted) -> None:
+        """The store itself gives no slot of a node that it was told is gone."""
+        self._checked["I10"] += 1
+        if event.gone:
+            self._findings.add(
+                "I10", event.at_ns, event.job,
+                f"the store gave a slot of {event.node}, which it was told is gone",
             )  # fmt: skip
 
     def claim_repeated(self, event: ClaimRepeated) -> None:

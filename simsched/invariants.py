@@ -50,6 +50,7 @@ from simsched.telemetry import (
     JobRepeated,
     JobYielded,
     LetterLies,
+    NodeGranted,
     NodeOffline,
     NodeRegistered,
     NodeRunning,
@@ -399,6 +400,7 @@ class Checker:
             LetterLies: calm.letter_lies,
             EndAccepted: calm.end_accepted,
             ClaimRepeated: calm.claim_repeated,
+            NodeGranted: calm.node_granted,
             Delivered: calm.delivered,
         }
         for kind, rule in rules.items():

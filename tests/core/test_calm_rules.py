@@ -62,6 +62,7 @@ BROKEN: dict[str, tuple[str, list[t.Event]]] = {
     "the store keeps the slot of a job in line": ("I5", [*GIVEN, FREED, LINED_UP, HELD]),
     "a slot cannot be had at the end": ("I5", [fact(t.SlotsTried, given=1)]),
     "a slot too many can be had at the end": ("I2", [fact(t.SlotsTried, given=2, held=1)]),
+    "the store gives a slot of a node that is gone": ("I10", [fact(t.NodeGranted, gone=True)]),
     "a job stays with a node that is gone": ("I10", [*GIVEN, LOST]),
     "a second attempt when all is whole": ("I16", [*GIVEN, FREED, NEXT]),
     "who speaks when all is whole hears of an error": ("I16", [SPOKEN, REFUSED]),
@@ -108,6 +109,7 @@ HONEST: dict[str, tuple[str, list[t.Event]]] = {
     "another instance waits beside the one that has it": (
         "I5", [*GIVEN, fact(t.JobQueued, SECOND, instance="b"), HELD],
     ),
+    "the store gives a slot of a node that is back": ("I10", [fact(t.NodeGranted)]),
     "a job leaves a node that is gone": ("I10", [CRASH, *GIVEN, LOST, NEXT]),
     "a job is in line again": ("I10", [*GIVEN, LOST, LINED_UP]),
     "who speaks while something is broken hears of an error": (

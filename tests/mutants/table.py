@@ -118,6 +118,12 @@ SCRIPTS: Final = (
         ("I5",),
     ),
     Mutant(
+        "lost-node-stays-ready",
+        "node_gone.lua does not mark the node, so that its slots are given on",
+        _lua("node_gone", "redis.call('HSET', KEYS[2], 'health', 'offline')", ""),
+        ("I10",),
+    ),
+    Mutant(
         "release-of-another",
         "release_lease.lua frees the lease that was given last",
         _lua(
@@ -236,6 +242,14 @@ CORE: Final = (
         "nobody remembers who has been answered",
         _code("delivery:Delivery._is_first", "if key in session.answered:", "if False:"),
         ("I3",),
+    ),
+    Mutant(
+        "results-not-forwarded",
+        "a result for another instance is taken for sent, and is not",
+        _code("results:ResultHandler._forward",
+              "return await self._runtime.links.to_instance(steps.INBOX_APPEND, op, owner, event)",
+              "return True"),
+        ("I4",),
     ),
     Mutant(
         "forwarded-results-dropped",
