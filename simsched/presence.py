@@ -59,6 +59,7 @@ class Presence:
         self._runtime = state.runtime
         self._store = state.store
         self._entity = key_of("presence", state.runtime.instance_id)
+        self._watched: dict[str, None] = {}
         self.on_forgotten: Callable[[], None] = lambda: None
         """Told that the store knows nothing of us any more."""
 
@@ -133,6 +134,8 @@ class Presence:
                 await self._drop_answered(op, session_id)
                 for name in dict.fromkeys((*self._state.gone_instances, *([left] if left else []))):
                     await self.read_inbox_of(op, name)
+                if left and left not in self._watched:
+                    self._runtime.start(self._watch_inbox_of(left), name=f"inbox of {left}")
                 break
             except StoreUnavailable:
                 self._runtime.telemetry.count("store_unavailable")
@@ -140,6 +143,25 @@ class Presence:
                 if not self._runtime.links.has_client(session_id):
                     break  # it has moved on meanwhile
         self._runtime.end(op)
+
+    async def _watch_inbox_of(self, instance_id: str) -> None:
+        """
+        Look once a second into the inbox of an instance that may be dead, until that is known.
+
+        Others who know no better than its claims still send it what is for sessions that left it.
+        """
+        self._watched[instance_id] = None
+        op = self._runtime.begin(OpKind.BACKGROUND, self._entity, self._runtime.now())
+        for _ in range(self._state.settings.presence_ns // SECOND + SIGNS):
+            await self._runtime.sleep(SECOND)
+            if instance_id in self._state.gone_instances or not self._state.moved_here:
+                break
+            try:
+                await self.read_inbox_of(op, instance_id)
+            except StoreUnavailable:
+                self._runtime.telemetry.count("store_unavailable")
+        self._runtime.end(op)
+        del self._watched[instance_id]
 
     async def _drop_answered(self, op: Operation, session_id: str) -> None:
         """Its client was elsewhere for a while: what was answered there is over here, too."""
