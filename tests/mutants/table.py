@@ -176,7 +176,7 @@ CORE: Final = (
     Mutant(
         "leases-never-renewed",
         "nobody renews the lease of a job that takes long",
-        _code("recovery:Recovery._renew_leases", 'if self._policy.slots != "lease":', "if True:"),
+        _code("leases:Leases.renew", 'if self._policy.slots != "lease":', "if True:"),
         ("I2",),
     ),
     Mutant(
