@@ -14,8 +14,10 @@ anything takes is open, so the lock's timeout passes only when asked for (`lock_
 from __future__ import annotations
 
 from collections.abc import Coroutine, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, cast
+
+from msgspec.structs import replace
 
 from simsched.delivery import Delivery
 from simsched.dispatch import JobDispatcher

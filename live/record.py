@@ -7,6 +7,8 @@ directory. Rules:
 
 - the event loop only packs into memory; a thread writes. Blocks go to the thread every quarter of
   a second or when they are large, and each is written at once: a killed process loses no more;
+- `at_once` writes every fact as it happens, by the loop itself: a killed process then loses none
+  (the rest is still packed), which is worth its price where processes are killed on purpose;
 - memory is bounded: if the disk does not keep up, records are dropped and counted, and the
   recording says so;
 - files only grow, and nothing is ever rewritten.
@@ -87,15 +89,17 @@ class Recorder(NullSink):
 
     Args:
         directory: a new or an empty folder.
+        at_once: write each fact as it happens, so that a killed process loses none.
 
     Raises:
         ConfigError: the folder cannot be made, or holds something.
 
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, at_once: bool = False) -> None:
         _prepare(directory)
         self._directory = directory
+        self._at_once = at_once
         self.dropped = 0
         self._files: dict[str, IO[bytes]] = {
             name: (directory / file).open("ab", buffering=0) for name, file in FILES.items()
@@ -139,7 +143,10 @@ class Recorder(NullSink):
 
     def event(self, event: Event) -> None:
         """One fact."""
-        self._line("events", event, event.at_ns)
+        if self._at_once:
+            self._write_now("events", self._encode(event) + b"\n")
+        else:
+            self._line("events", event, event.at_ns)
         if type(event) is SessionClosed:
             self._sessions.pop(event.session, None)
 
@@ -184,6 +191,12 @@ class Recorder(NullSink):
         block += self._encode(value)
         block += b"\n"
         self._mind(name, block, at_ns)
+
+    def _write_now(self, name: str, line: bytes) -> None:
+        try:
+            _write_all(self._files[name], line)
+        except OSError:
+            self.dropped += 1
 
     def _mind(self, name: str, block: bytearray, at_ns: int) -> None:
         if len(block) >= BLOCK_BYTES:

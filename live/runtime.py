@@ -135,6 +135,9 @@ class LiveRuntime:
         clock_ns: a clock that never goes back; the host's monotonic one by default.
         epoch_ms: Unix milliseconds of `now() == 0`; by default what the host says now.
 
+    Attributes:
+        origin_ns: `clock_ns()` of `now() == 0`: what instances of one machine have in common.
+
     """
 
     store: Store
@@ -159,7 +162,7 @@ class LiveRuntime:
         self.epoch_ms = time.time_ns() // MS if epoch_ms is None else epoch_ms
         self._loop = asyncio.get_running_loop() if loop is None else loop
         self._clock_ns = clock_ns
-        self._origin_ns = clock_ns()
+        self.origin_ns = clock_ns()
         self._operations = 0
         self._locks: dict[tuple[str, str], FairLock] = {}
         self._started: dict[asyncio.Task[Any], None] = {}
@@ -168,7 +171,7 @@ class LiveRuntime:
 
     def now(self) -> int:
         """Nanoseconds since the runtime was made."""
-        return self._clock_ns() - self._origin_ns
+        return self._clock_ns() - self.origin_ns
 
     def now_ms(self) -> int:
         """Unix milliseconds, for stamps on the wire."""

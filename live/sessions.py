@@ -168,7 +168,7 @@ class Sessions:
             self._links.part(session_id, peer, peer.take_back())
             peer.close(refusals.REPLACED)
         self._keys.drop(session_id)
-        self._departures.send_after(session_id, to, self._links.depart(session_id))
+        self._links.depart(session_id)
         self._admission.session_ended(session_id)
         timer = self._timers.pop(session_id, None)
         if timer is not None:

@@ -345,6 +345,10 @@ class RecordSettings(Section, frozen=True, kw_only=True):
     """A recording of everything that happens."""
 
     dir: Annotated[FilePath, Meta(description="empty folder to record into; '': no recording")] = ""
+    at_once: Annotated[
+        bool,
+        Meta(description="write each event as it happens, so that a killed server loses none"),
+    ] = False
 
 
 class LogSettings(Section, frozen=True, kw_only=True):

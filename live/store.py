@@ -41,7 +41,6 @@ REPEATABLE: Final = frozenset(
         "heartbeat_keep",
         "own",
         "release_lease",
-        "reopen",
         "renew",
     }
 )

@@ -18,7 +18,7 @@ if known and not done then
     return 'LOST'
   end
 end
-if known and done and held[4] == 'done' then
+if known and done and (held[4] == 'done' or tonumber(held[3]) > attempt) then
   return 'KEPT'
 end
 

@@ -58,14 +58,13 @@ class Work:
 class Cores:
     """`count` cores that share one queue."""
 
-    __slots__ = ("_env", "_free", "_kernel", "_queue", "count")
+    __slots__ = ("_free", "_kernel", "_queue", "count")
 
     def __init__(self, kernel: Kernel, count: int) -> None:
         if count < 1:
             raise ValueError(f"an instance needs at least one core, not {count}")
         self.count = count
         self._kernel = kernel
-        self._env = kernel.env
         self._queue: deque[Work] = deque()
         self._free = [0] * count  # a heap: when each core has done all that is given to it
 
@@ -79,7 +78,7 @@ class Cores:
 
     def enter(self, work: Work) -> Trap:
         """Queue up; to be awaited at once. Afterwards `leave` is due, unless the task is None."""
-        now: int = self._env._now  # type: ignore[assignment]
+        now = self._kernel.now
         hold = work.hold_ns
         work.arrived_ns = start = now
         queue = self._queue
@@ -91,6 +90,8 @@ class Cores:
         work.start_ns = start
         work.end_ns = end = start + hold
         heapreplace(self._free, end)
+        if self._kernel.skip_to(end):
+            return DONE
         queue.append(work)
         work.task = task = self._kernel.running
         task.arm(end)  # type: ignore[union-attr]

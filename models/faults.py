@@ -22,8 +22,9 @@ from simsched.models.faulty_redis import FaultyRedis, StoreProbe
 from simsched.models.runtime import SimRuntime
 from simsched.models.tape import Tape
 from simsched.models.tasks import Kernel
+from simsched.ports import StepGuard
 from simsched.steps import CATALOGUE, Kind, Step
-from simsched.telemetry import Disturbed
+from simsched.telemetry import Disturbed, Operation, StoreLost
 from simsched.units import MS, US
 
 AFTERMATH_NS: Final = 3_000 * MS
@@ -71,22 +72,28 @@ class Probe(StoreProbe):
     def attach(self, runtime: SimRuntime) -> None:
         """Let every step of the instance that takes a lock or a core pass here."""
         enter, leave = runtime.step, runtime.record
-        watched = bool(self._waiting)
+        entered = {step for step, moment in self._waiting if moment in ("before", "held")}
+        left = {step for step, moment in self._waiting if moment == "after"}
+        left_by_index = {step.index: step.name for step in CATALOGUE if step.name in left}
 
-        def step(step: Step, *args: Any, **words: Any) -> Any:
-            self.current = step.name
-            if watched and step.kind is not Kind.WAIT:
-                self._passes(step.name, "before", 0)
-                self._passes(step.name, "held", US)
-            return enter(step, *args, **words)
+        def step(
+            step: Step, op: Operation, *, site: int = 0, n: int = 0, key: str = ""
+        ) -> StepGuard:
+            self.current = name = step.name
+            if name in entered and step.kind is not Kind.WAIT:
+                self._passes(name, "before", 0)
+                self._passes(name, "held", US)
+            return enter(step, op, site=site, n=n, key=key)
 
         def record(*columns: Any) -> None:
-            leave(*columns)
-            if watched:
-                self._passes(CATALOGUE[columns[5]].name, "after", 0)
+            if leave is not None:
+                leave(*columns)
+            if columns[5] in left_by_index:
+                self._passes(left_by_index[columns[5]], "after", 0)
 
         runtime.step = step  # type: ignore[method-assign]
-        runtime.record = record  # type: ignore[assignment]
+        if left_by_index:
+            runtime.record = record  # type: ignore[assignment]
 
     def _passes(self, step: str, moment: str, delay_ns: int) -> None:
         waiting = self._waiting.get((step, moment))
@@ -102,19 +109,23 @@ class Probe(StoreProbe):
     def before(self, step: Step) -> None:
         """A call sets out."""
         self.current = step.name
-        self._passes(step.name, "before", 0)
+        if self._waiting:
+            self._passes(step.name, "before", 0)
 
     def under_way(self, step: Step, delay_ns: int) -> None:
         """It will arrive at the server after `delay_ns`."""
-        self._passes(step.name, "held", delay_ns // 2)
+        if self._waiting:
+            self._passes(step.name, "held", delay_ns // 2)
 
     def executed(self, step: Step) -> None:
         """The server has executed it; the reply is under way."""
-        self._passes(step.name, "executed", 0)
+        if self._waiting:
+            self._passes(step.name, "executed", 0)
 
     def after(self, step: Step) -> None:
         """The caller has its answer."""
-        self._passes(step.name, "after", 0)
+        if self._waiting:
+            self._passes(step.name, "after", 0)
 
 
 def _hitting(hit: Callable[[str], None], step: str) -> Callable[[], None]:
@@ -132,6 +143,7 @@ class Faults:
         self._tell = tell
         self.hit: dict[tuple[str, str], int] = {}
         self.last_ns = 0
+        self._rests = False
 
     def probe(self, number: int) -> Probe:
         """The probe of an instance, with the faults that wait in its steps."""
@@ -140,6 +152,12 @@ class Faults:
             if fault.is_at_step and number_of(fault.target) == number:
                 probe.wait_for(fault.step, fault.moment, fault.nth, self._hitter(fault))
         return probe
+
+    def rest(self) -> None:
+        """Nothing breaks any more; what is broken heals in its time."""
+        self._rests = True
+        for socket in self._world.sockets:
+            socket.worker.be_good()
 
     def _hitter(self, fault: Fault) -> Callable[[str], None]:
         return lambda step: self._do(fault, step)
@@ -154,6 +172,8 @@ class Faults:
         return lambda: self._do(fault, "")
 
     def _do(self, fault: Fault, step: str) -> None:
+        if self._rests:
+            return
         kind = target_kind(fault.target).partition("/")[0]
         number = number_of(fault.target) if kind != "redis" else 0
         if kind == "instance":
@@ -162,12 +182,26 @@ class Faults:
             return
         key = (fault.kind, step or "time")
         self.hit[key] = self.hit.get(key, 0) + 1
-        until_ns = self._kernel.now + fault.for_ms * MS + AFTERMATH_NS
-        self.last_ns = max(self.last_ns, until_ns - AFTERMATH_NS)
-        self._world.emit(Disturbed(at_ns=self._kernel.now, instance="", until_ns=until_ns))
+        over_ns = self._kernel.now + (fault.for_ms + fault.delay_ms) * MS
+        self.last_ns = max(self.last_ns, over_ns)
+        until_ns = over_ns + AFTERMATH_NS + self._lingers_ns(fault)
+        self._world.emit(
+            Disturbed(
+                at_ns=self._kernel.now, instance="", until_ns=until_ns, kind=fault.kind,
+                target=fault.target, over_ns=over_ns,
+            )
+        )  # fmt: skip
         where = f" in {step}" if fault.is_at_step else ""
         lasts = f" for {fault.for_ms} ms" if fault.for_ms else ""
         self._tell(fault.target, f"FAULT {fault.kind}{where}{lasts}")
+
+    def _lingers_ns(self, fault: Fault) -> int:
+        """What it leaves behind: work in progress, leases that a clock has prolonged."""
+        service_ms = self._case.system.service_ms
+        if fault.kind == "node_slow":
+            worker = self._world.sockets[number_of(fault.target)].worker
+            return round(service_ms / worker.spec.speed) * MS
+        return abs(fault.by_ms) * MS if fault.kind == "clock_jump" else service_ms * MS
 
     def _after(self, fault: Fault, action: Callable[[], None]) -> None:
         self._kernel.call_at(self._kernel.now + fault.for_ms * MS, action)
@@ -260,6 +294,11 @@ class Faults:
         worker.delays.extend([fault.delay_ms * MS] * fault.count)
         return not worker.dead
 
+    def result_fail(self, fault: Fault, number: int) -> bool:
+        worker = self._world.sockets[number].worker
+        worker.failures += fault.count
+        return not worker.dead
+
     # Redis
 
     def redis_slow(self, fault: Fault, _number: int) -> bool:
@@ -272,10 +311,17 @@ class Faults:
         return self._down(fault, lambda: None)
 
     def redis_restart(self, fault: Fault, _number: int) -> bool:
-        return self._down(fault, self._world.redis.forget)
+        return self._down(fault, self._lose(self._world.redis.forget))
 
     def redis_failover(self, fault: Fault, _number: int) -> bool:
-        return self._down(fault, lambda: self._world.redis.lose(fault.lost))
+        return self._down(fault, self._lose(lambda: self._world.redis.lose(fault.lost)))
+
+    def _lose(self, lost: Callable[[], None]) -> Callable[[], None]:
+        def meanwhile() -> None:
+            lost()
+            self._world.emit(StoreLost(at_ns=self._kernel.now, instance=""))
+
+        return meanwhile
 
     def _down(self, fault: Fault, meanwhile: Callable[[], None]) -> bool:
         redis = self._world.redis
@@ -326,6 +372,7 @@ _DO: Final[dict[str, Callable[[Faults, Fault, int], bool]]] = {
     "node_reconnect": Faults.node_reconnect,
     "result_repeat": Faults.result_repeat,
     "result_late": Faults.result_late,
+    "result_fail": Faults.result_fail,
     "redis_slow": Faults.redis_slow,
     "redis_down": Faults.redis_down,
     "redis_restart": Faults.redis_restart,

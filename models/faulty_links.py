@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from simsched.inbox import InboxEvent
-from simsched.letters import NEWEST, OLDEST, REPEATED, Fields, Letters, Read
+from simsched.inbox import ForwardResult, InboxEvent
+from simsched.letters import NEWEST, OLDEST, REPEATED, Fields, Letters, Read, decode_event
+from simsched.messages import JobResult
 from simsched.models.faulty_redis import FaultyRedis, StoreProbe
 from simsched.models.links import LATE_NS, Network
 from simsched.models.prices import CostModel
@@ -58,7 +59,7 @@ class FaultyNetwork(Network):
     def client_at(self, instance: int, session_id: str) -> Any:
         """The client of a session, if its socket is at that instance."""
         client: Any = self.clients.get(session_id)
-        if client is None or client.home != instance or client.session_id != session_id:
+        if client is None or client.joined != instance or client.session_id != session_id:
             return None
         return client
 
@@ -114,15 +115,13 @@ class FaultyNetwork(Network):
     ) -> bool:
         """Append to an instance's stream, if it has one; read when it can be."""
         versions = self.schedulers[sender].state.store.versions
-        reader = versions.get(instance_id, OLDEST)
-        fields = self.hands[sender].write(event, instance_id, reader)
+        fields = self.hands[sender].write(event, instance_id, versions.get(instance_id, OLDEST))
         if fields is None:
             return False
         words = [word for pair in fields.items() for word in pair]
-        reply = await self.stores[sender].command(
-            step, op, "XADD", self.inbox_of(instance_id), "MAXLEN", "~", 10_000, "*", *words
-        )
-        self.notify(instance_id)
+        store: Any = self.stores[sender]
+        key = self.inbox_of(instance_id)
+        reply = await store.append(step, op, key, words, lambda: self.notify(instance_id))
         return reply is not None
 
     def notify(self, instance_id: str) -> None:
@@ -178,6 +177,18 @@ class FaultyNetwork(Network):
             if event is not None:
                 events.append(event)
         return events
+
+    def results_in(self, instance_id: str) -> dict[str, None]:
+        """The sessions for which results lie in an inbox."""
+        now_us, key = EPOCH_MS * 1_000 + self.kernel.now // US, self.inbox_of(instance_id)
+        entries: Any = self._redis.keys.command(now_us, "XRANGE", key, "-", "+")
+        said = [dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in entries or ()]
+        events = [decode_event(fields[b"kind"], fields[b"body"]) for fields in said]
+        return dict.fromkeys(
+            event.message.session_id
+            for event in events
+            if isinstance(event, ForwardResult) and isinstance(event.message, JobResult)
+        )
 
     def _deletion(self, key: str, entry_id: Any) -> Callable[[int], Reply]:
         redis = self._redis

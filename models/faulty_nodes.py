@@ -39,6 +39,9 @@ class FaultyWorker(Worker):
         self._postponed: list[Callable[[], None]] = []
         self.repeats: list[int] = []
         self.delays: list[int] = []
+        self.failures = 0
+        self.disturbs: Callable[[str], None] = lambda _kind: None
+        """Told of what a fault does to a result, which may be long after it."""
 
     def receive(self, message: object) -> None:
         """The scheduler's message; a process that hangs reads it later."""
@@ -64,6 +67,13 @@ class FaultyWorker(Worker):
         if (job.job_id, job.attempt_id) in self._running:
             super()._done(job, times)
 
+    def _result(self, job: JobAssign, times: Any) -> JobResult:
+        if self.failures:
+            self.failures -= 1
+            self.disturbs("result_fail")
+            return self._failure(job, "PROCESSING_ERROR")
+        return super()._result(job, times)
+
     def held(self) -> tuple[tuple[str, int], ...]:
         """The attempts that it has, running or in its own line."""
         waiting = ((job.job_id, job.attempt_id) for job in self._line)
@@ -72,6 +82,12 @@ class FaultyWorker(Worker):
     def slow_down(self, factor: float) -> None:
         """Jobs that begin from now on take `factor` times as long."""
         self.spec = replace(self.spec, speed=self.spec.speed / factor)
+
+    def be_good(self) -> None:
+        """Its next results are like any other's."""
+        self.repeats.clear()
+        self.delays.clear()
+        self.failures = 0
 
     def hang(self) -> None:
         """Nothing is read, ended or sent any more; time passes."""
@@ -137,10 +153,12 @@ class NodeSocket:
         """Towards the scheduler; a result may be late or be sent again."""
         worker = self.worker
         if isinstance(message, JobResult) and worker.delays:
+            worker.disturbs("result_late")
             self._later(worker.delays.pop(0), message)
             return
         self._send_now(message)
         if isinstance(message, JobResult) and worker.repeats:
+            worker.disturbs("result_repeat")
             self._later(worker.repeats.pop(0), message)
 
     def _later(self, delay_ns: int, message: object) -> None:
@@ -159,6 +177,9 @@ class NodeSocket:
         """To the instance of its number or the next that is up; else try again soon."""
         self._again = None
         if self.home is not None or self.worker.dead:
+            return
+        if self.worker.hung:
+            self.connect_soon()
             return
         count = len(self._instances.schedulers)
         for step in range(count):
@@ -207,9 +228,9 @@ class NodeSocket:
         def heard() -> None:
             if network.homes.get(self.name) == home:
                 del network.homes[self.name]
-                scheduler.runtime.start(
-                    scheduler.node_disconnected(self.name), name=f"{self.name} gone"
-                )
+            scheduler.runtime.start(
+                scheduler.node_disconnected(self.name), name=f"{self.name} gone"
+            )
 
         if seen:
             network.after(network.from_node_ns, heard, group)

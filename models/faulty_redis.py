@@ -10,7 +10,8 @@ know when anything of this happens: see `simsched.models.faults`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from heapq import heappush
 from typing import Any, Final
 
 from simsched import steps
@@ -18,12 +19,14 @@ from simsched.errors import StoreUnavailable
 from simsched.models.keyspace import LuaKeySpace
 from simsched.models.links import LATE_NS
 from simsched.models.redis import RedisServer, SimStore
+from simsched.models.runtime import EPOCH_MS
+from simsched.models.store_history import StoreHistory
 from simsched.models.tape import Tape
 from simsched.models.tasks import Kernel
-from simsched.models.wakes import SUSPEND, Call, Group, SimTask, Wake
+from simsched.models.wakes import NORMAL, SUSPEND, Call, Group, SimTask, Wake
 from simsched.ports import Reply
 from simsched.steps import Step
-from simsched.telemetry import Operation
+from simsched.telemetry import Event, Operation
 from simsched.units import MS, US
 
 TIMEOUT_NS: Final = 500 * MS
@@ -41,15 +44,20 @@ Action = Callable[[int], Reply]
 
 
 class FaultyRedis(RedisServer):
-    """The one server; who breaks it sets its attributes."""
+    """
+    The one server; who breaks it sets its attributes.
 
-    def __init__(self, kernel: Kernel) -> None:
-        super().__init__(kernel)
+    `remembers` false: it will never fail over, so that it need not keep what it has executed.
+    """
+
+    def __init__(self, kernel: Kernel, keys: LuaKeySpace | None = None) -> None:
+        super().__init__(kernel, keys)
         self.down_until_ns = 0
         self.slow_until_ns = 0
         self.slower_ns = 0
         self.clock_us = 0
-        self._done: list[tuple[int, Action, bool]] = []
+        self.remembers = True
+        self._done: list[tuple[int, Action]] = []
 
     @property
     def is_down(self) -> bool:
@@ -57,31 +65,50 @@ class FaultyRedis(RedisServer):
         return self.kernel.now < self.down_until_ns
 
     def call(self, action: Action, server_ns: int, *, writes: bool) -> tuple[Reply, int, int]:
-        """Execute one call that has just arrived, as `execute` does, and remember it."""
-
-        def noted(now_us: int) -> Reply:
-            now_us += self.clock_us
-            self._done.append((now_us, action, writes))
-            return action(now_us)
-
+        """Execute one call that has just arrived, as `execute` does, and remember a write."""
         if self.kernel.now < self.slow_until_ns:
             server_ns += self.slower_ns
-        return self.execute(noted, server_ns)
+        if self.clock_us or (writes and self.remembers):
+            action = self._noted(action, writes)
+        return self.execute(action, server_ns)
+
+    def _noted(self, action: Action, writes: bool) -> Action:
+        def noted(now_us: int) -> Reply:
+            now_us += self.clock_us
+            if writes:
+                self._done.append((now_us, action))
+            return action(now_us)
+
+        return noted
+
+    @property
+    def now_us(self) -> int:
+        """What its clock says."""
+        return EPOCH_MS * 1_000 + self.kernel.now // US + self.clock_us
+
+    def heed(self, now_ns: Callable[[], int], emit: Callable[[Event], None]) -> None:
+        """Tell from now on what the store grants."""
+        self.keys = StoreHistory(self.keys, now_ns, emit)  # type: ignore[assignment]
+
+    def leases_of(self, node: str) -> tuple[str, ...]:
+        """Which attempts hold a slot of a node now: its leases that live."""
+        now_us = self.now_us
+        held: Any = self.keys.command(
+            now_us, "ZRANGEBYSCORE", f"{{cell}}:leases:{node}", now_us, "+inf"
+        )
+        return tuple(member.decode() for member in held or ())
 
     def forget(self) -> None:
         """It restarts and has kept nothing."""
-        self.keys = LuaKeySpace()
+        self.keys.clear()
         self._done.clear()
 
     def lose(self, writes: int) -> None:
         """A replica takes over that lacks the last `writes` writes."""
-        kept = list(self._done)
-        while writes and kept:
-            writes -= kept.pop()[2]
+        kept = self._done[: max(0, len(self._done) - writes)]
         self.forget()
-        for now_us, action, is_write in kept:
-            if is_write:
-                action(now_us)
+        for now_us, action in kept:
+            action(now_us)
         self._done = kept
 
 
@@ -115,8 +142,8 @@ class _Call(Wake):
     """A call under way; its caller may have given it up."""
 
     __slots__ = (
-        "_action", "_back_ns", "_limit", "_server_ns", "_step", "_store", "end_ns", "error",
-        "reply", "start_ns", "task",
+        "_action", "_back_ns", "_caller", "_limit", "_limit_ns", "_limit_serial", "_server_ns",
+        "_step", "_store", "end_ns", "error", "reply", "start_ns", "task",
     )  # fmt: skip
 
     def __init__(
@@ -128,33 +155,60 @@ class _Call(Wake):
         server_ns: int,
         back_ns: int,
     ) -> None:
-        self.group = store.kernel.root
+        kernel = store.kernel
+        self.group = kernel.root
         self.task: SimTask[Any] | None = task
         self._store = store
         self._step = step
         self._action = action
         self._server_ns = server_ns
         self._back_ns = back_ns
-        self._limit: Call | None = None
         self.reply: Reply = None
         self.error: StoreUnavailable | None = None
-        self.start_ns = self.end_ns = store.kernel.now
+        self.start_ns = self.end_ns = kernel.now
 
     @property
     def name(self) -> str:
         """For the message about a deadlock."""
         return f"a Redis call, {self._step.name}"
 
-    def limit(self, at_ns: int, group: Group) -> None:
-        """Give up at `at_ns`; the limit belongs to the caller and sleeps with it."""
-        self._limit = self._store.kernel.call_at(at_ns, self._give_up, group)
+    def set_out(self, arrives_ns: int, limit_ns: int, caller: Group) -> bool:
+        """
+        Arrive at `arrives_ns` and answer, or give up at `limit_ns`; True if all that is over.
+
+        The limit belongs to the caller and sleeps with it. It stands in the queue only where the
+        answer does not come before it; its place among what is due at the same instant is that of
+        a limit set now.
+        """
+        kernel = self._store.kernel
+        self._limit: Call | None = None
+        self._limit_ns = limit_ns
+        self._limit_serial = kernel.next_serial()
+        self._caller = caller
+        if arrives_ns < limit_ns and kernel.skip_to(arrives_ns):
+            back_ns = self._execute()
+            if back_ns < limit_ns and kernel.skip_to(back_ns):
+                return True
+            self._wait_until(back_ns)
+            return False
+        kernel.push(self, arrives_ns)
+        if arrives_ns >= limit_ns:
+            self._set_limit()
+        return False
+
+    def _set_limit(self) -> None:
+        kernel = self._store.kernel
+        self._limit = limit = Call(kernel, self._caller, self._give_up)
+        limit.serial = self._limit_serial
+        heappush(kernel.queue, (self._limit_ns, NORMAL, limit.serial, limit))
 
     def withdraw(self, _task: SimTask[Any]) -> None:
         """The caller was cancelled: the call goes on without it."""
         self._leave()
 
     def _give_up(self) -> None:
-        self._answer(StoreUnavailable("no answer in time"), self._store.kernel.now)
+        self.error = StoreUnavailable("no answer in time")
+        self._go_on(self._store.kernel.now)
 
     def _leave(self) -> SimTask[Any] | None:
         task, self.task = self.task, None
@@ -162,29 +216,41 @@ class _Call(Wake):
             self._limit.cancel()
         return task
 
-    def _answer(self, error: StoreUnavailable | None, at_ns: int) -> None:
-        self.error = error
+    def _go_on(self, at_ns: int) -> None:
         task = self._leave()
         if task is not None:
             task.arm(at_ns)
 
     def fire(self) -> None:
-        server, now = self._store.server, self._store.kernel.now
+        self._wait_until(self._execute())
+
+    def _execute(self) -> int:
+        """What the server does with it; when the answer is there."""
+        store = self._store
+        server = store.server
         if server.is_down:
-            self._answer(StoreUnavailable("connection refused"), now + REFUSED_NS)
-            return
+            self.error = StoreUnavailable("connection refused")
+            return store.kernel.now + REFUSED_NS
         writes = self._step not in READS
         try:
             self.reply, self.start_ns, self.end_ns = server.call(
                 self._action, self._server_ns, writes=writes
             )
         finally:
-            self._store.probe.executed(self._step)
-        back_ns = max(self.end_ns + self._back_ns, self._store.probe.cut_until_ns)
-        self._store.kernel.call_at(back_ns, self._came_back)
+            store.probe.executed(self._step)
+        return max(self.end_ns + self._back_ns, store.probe.cut_until_ns)
+
+    def _wait_until(self, back_ns: int) -> None:
+        if back_ns < self._limit_ns or self.error is not None:
+            self._go_on(back_ns)
+        elif self.task is not None:
+            if self._limit is None:
+                self._set_limit()
+            self._store.kernel.call_at(back_ns, self._came_back)
 
     def _came_back(self) -> None:
-        self._answer(None, self._store.kernel.now)
+        """Its caller may have slept past the limit, and not have given up yet."""
+        self._go_on(self._store.kernel.now)
 
 
 class FaultyStore(SimStore):
@@ -200,29 +266,46 @@ class FaultyStore(SimStore):
         """Say what breaks it, and under which name its calls stand on the tape."""
         self.server, self.kernel = server, server.kernel
         self.probe, self.tape, self.who = probe, tape, who
+        self._is_prompt = tape.is_idle("redis")
+
+    async def append(
+        self, step: Step, op: Operation, key: str, words: Sequence[bytes], told: Callable[[], None]
+    ) -> Reply:
+        """Append to a stream; its reader is `told` once it is there, whatever the writer hears."""
+        server, readers = self.server, [told]
+
+        def add(now_us: int) -> Reply:
+            reply = server.keys.command(now_us, "XADD", key, "MAXLEN", "~", 10_000, "*", *words)
+            if readers:  # a replica that takes over does it again, and tells nobody
+                readers.pop()()
+            return reply
+
+        return await self._call(step, op, 0, 0, add)
 
     async def _round_trip(
         self, step: Step, op: Operation, site: int, n: int, action: Action, asked: int
     ) -> Reply:
-        plan = self._plans[step.index]
-        assert plan is not None, f"{step.name} is no Redis step"
-        probe, kernel, now = self.probe, self.kernel, self.kernel.now
+        plan = self._plans[step.index] or self._plan(step)
+        probe, kernel = self.probe, self.kernel
+        now = kernel.now
         probe.before(step)
         latency_ns, server_ns = plan.draw(op.key, site, n)
         out_ns = (latency_ns - server_ns) // 2
         back_ns = latency_ns - server_ns - out_ns
-        late = self.tape.next(f"redis {self.who} {step.name}", 2 * len(LATE_NS) - 1)
-        extra_ns = probe.slower_ns if now < probe.slow_until_ns else 0
-        out_ns += extra_ns + (LATE_NS[(late + 1) // 2] if late % 2 else 0)
-        back_ns += extra_ns + (0 if late % 2 else LATE_NS[late // 2])
+        if not self._is_prompt:
+            late = self.tape.next(f"redis {self.who} {step.name}", 2 * len(LATE_NS) - 1)
+            out_ns += LATE_NS[(late + 1) // 2] if late % 2 else 0
+            back_ns += 0 if late % 2 else LATE_NS[late // 2]
+        if now < probe.slow_until_ns:
+            out_ns += probe.slower_ns
+            back_ns += probe.slower_ns
         task = kernel.current()
         call = _Call(self, step, task, action, server_ns, max(back_ns, US))
         arrives_ns = max(now + max(out_ns, US), probe.cut_until_ns)
-        kernel.push(call, arrives_ns)
         probe.under_way(step, arrives_ns - now)
-        task.owner = call
-        call.limit(now + TIMEOUT_NS, self._group)
-        await SUSPEND
+        if not call.set_out(arrives_ns, now + TIMEOUT_NS, self._group):
+            task.owner = call
+            await SUSPEND
         self._note(step, op, site, n, asked, min(call.start_ns, kernel.now), kernel.now)
         probe.after(step)
         if call.error is not None:

@@ -11,12 +11,10 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
+from functools import lru_cache
 from pathlib import Path
 from traceback import extract_tb
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from simsched.cases import Case, Turn
 from simsched.chance import key_of
@@ -28,24 +26,26 @@ from simsched.models.faulty_links import FaultyNetwork
 from simsched.models.faulty_nodes import FaultyWorker, NodeSocket
 from simsched.models.faulty_redis import FaultyRedis, FaultyStore
 from simsched.models.hunted_clients import ScriptedClient
+from simsched.models.hunted_sinks import Journal, Operations, Voice
+from simsched.models.hunted_truths import PRESENCE_BEATS, Truths
+from simsched.models.keyspace import LuaKeySpace
 from simsched.models.links import SimLinks
 from simsched.models.prices import CostModel
 from simsched.models.runtime import EPOCH_MS, SimRuntime
 from simsched.models.service import ServiceModel, Stage
-from simsched.models.story import Line, Story, line_of
+from simsched.models.story import Line, Story
 from simsched.models.tape import Tape
 from simsched.models.tasks import Kernel
+from simsched.models.told_store import ToldStore
 from simsched.models.wakes import Group
 from simsched.models.workers import WorkerSpec
-from simsched.nodes import HealthLimits
+from simsched.nodes import Health, HealthLimits, NodeRecord
 from simsched.policy import Policy
 from simsched.pools import PoolConfig
-from simsched.ports import Reply
 from simsched.presets import parse_policy
 from simsched.scheduler import Scheduler
 from simsched.state import CoreSettings
-from simsched.steps import Step
-from simsched.telemetry import ClientGone, Delivered, Event, InstanceDown, Operation
+from simsched.telemetry import Event, InstanceDown
 from simsched.units import MS, SECOND
 
 START_NS: Final = 500 * MS
@@ -58,9 +58,6 @@ CORES: Final = 4
 
 FAILURE: Final = "failure"
 """Stands where an invariant's name does when a task of the core has failed."""
-
-PRESENCE_BEATS: Final = 3
-"""An instance is taken for gone after so many heartbeats without a sign."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,107 +83,38 @@ class Played:
     utterances: int
 
 
-class _Steps:
-    """Takes steps and operations and keeps none of them."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def add(self, *_columns: Any) -> None:
-        return
-
-    def begin(self) -> int:
-        self._count += 1
-        return self._count
-
-    def end(self, _op: Operation, _now_ns: int, _outcome: int) -> None:
-        return
-
-
-class _Journal:
-    """What all instances and nodes say: to the checker, the digest, and who listens."""
-
-    def __init__(self, checker: Checker, story: Story | None) -> None:
-        self.checker = checker
-        self._story = story
-        self.on_delivered: Callable[[Delivered], None] = lambda _event: None
-        self._encode = msgspec.json.Encoder().encode
-        self._hash = sha256()
-        self.events = 0
-
-    def event(self, event: Event) -> None:
-        self.events += 1
-        if type(event) is Delivered:
-            self.on_delivered(event)
-        self._hash.update(self._encode(event))
-        self.checker.observe(event)
-        if self._story is not None:
-            line = line_of(event)
-            if line is not None:
-                self._story(line)
-
-    def digest(self) -> str:
-        return self._hash.hexdigest()
-
-
-class _Voice:
-    """One instance's telemetry; the dead are silent."""
-
-    def __init__(self, journal: _Journal, group: Group) -> None:
-        self._journal = journal
-        self._group = group
-
-    def event(self, event: Event) -> None:
-        if not self._group.abandoned:
-            self._journal.event(event)
-
-    def count(self, _name: str, _amount: int = 1) -> None:
-        return
-
-
-class _ToldStore(FaultyStore):
-    """A store whose calls are told."""
-
-    story: Story
-
-    async def _round_trip(
-        self, step: Step, op: Operation, site: int, n: int, action: Any, asked: int
-    ) -> Reply:
-        self._tell(f"asks Redis: {step.name}", "")
-        try:
-            reply = await super()._round_trip(step, op, site, n, action, asked)
-        except Exception as error:
-            self._tell(f"{step.name} failed", str(error))
-            raise
-        self._tell(f"{step.name} answered", _short(reply))
-        return reply
-
-    def _tell(self, what: str, result: str) -> None:
-        self.story(Line(self.kernel.now, self.who, what, result))
-
-
 class HuntedWorld:
     """One case in the making."""
 
-    def __init__(self, case: Case, tape: Tape, story: Story | None = None) -> None:
+    def __init__(
+        self, case: Case, tape: Tape, story: Story | None = None, keys: LuaKeySpace | None = None
+    ) -> None:
         self.case = case
         system = case.system
-        self.policy = parse_policy(case.policy)
+        self.policy = _policy(case.policy)
         self.kernel = Kernel(ties="fifo")
         self._tape = tape
+        self._truths = Truths(self)
+        tape.on_departure = self._truths.departs
+        if not tape.is_idle("tie"):
+            self.kernel.lets_others_go = lambda name: tape.next(f"tie {name}", 2) == 1
         self._story = story
         self._run_key = key_of("case", case.seed)
         self._costs = _costs(system.costs)
         self._charges = self._costs.charges()
-        self._steps = _Steps()
+        self._operations = Operations()
         self.checker = Checker(_check_settings(self.policy, case))
-        self.journal = _Journal(self.checker, story)
-        self.redis = FaultyRedis(self.kernel)
+        self.journal = Journal(self.checker, story)
+        self.redis = FaultyRedis(self.kernel, keys)
+        if self.policy.slots == "lease":
+            self.redis.heed(lambda: self.kernel.now, self.emit)
+        self.redis.remembers = any(fault.kind == "redis_failover" for fault in case.faults)
         self.network = FaultyNetwork(self.kernel, self._costs, self.redis, tape)
         self.faults = Faults(case, self, tape, self._tell)
         self._probes: list[Probe] = []
         self._incarnations = [0] * system.instances
         self._down: dict[int, None] = {}
+        self.graves: list[str] = []
         self.schedulers: list[Scheduler] = []
         for number in range(system.instances):
             self._probes.append(self.faults.probe(number))
@@ -195,7 +123,6 @@ class HuntedWorld:
         self.network.schedulers = self.schedulers
         self.sockets = [self._node(number) for number in range(system.nodes)]
         self.clients = self._make_clients(case.turns)
-        self.journal.on_delivered = self._delivered
 
     # Who is there
 
@@ -204,8 +131,8 @@ class HuntedWorld:
         name = f"i-{number}" + (f".{life}" if life else "")
         group, system = Group(self.kernel, name), self.case.system
         runtime = SimRuntime(
-            self.kernel, name, charges=self._charges, steps=self._steps,  # type: ignore[arg-type]
-            operations=self._steps, telemetry=_Voice(self.journal, group),  # type: ignore[arg-type]
+            self.kernel, name, charges=self._charges, steps=None,
+            operations=self._operations, telemetry=Voice(self.journal, group),  # type: ignore[arg-type]
             run_key=self._run_key, cores=CORES, group=group, index=number,
         )  # fmt: skip
         self._probes[number].attach(runtime)
@@ -220,17 +147,30 @@ class HuntedWorld:
             version=self.network.join(number, name, life, system.versions),
         )  # fmt: skip
         scheduler = Scheduler(runtime, self.policy, settings)
+        if self.policy.node_loss == "event":
+            scheduler.nodes.on_transition = self._hangs_up(number)
         runtime.start(scheduler.run(), name="background")
         return scheduler
 
+    def _hangs_up(self, number: int) -> Callable[[NodeRecord, str], None]:
+        """Whom an instance takes for gone, it hangs up on: a node that lives connects again."""
+
+        def moved(record: NodeRecord, _reason: str) -> None:
+            socket = next(one for one in self.sockets if one.name == record.node_id)
+            if record.health is Health.OFFLINE and socket.home == number:
+                socket.close(seen=False)
+                socket.connect_soon()
+
+        return moved
+
     def _store(self, number: int, name: str, group: Group) -> FaultyStore:
-        kind = FaultyStore if self._story is None else _ToldStore
+        kind = FaultyStore if self._story is None else ToldStore
         store = kind(
-            self.redis, self._costs, self._steps, instance=number, group=group,  # type: ignore[arg-type]
+            self.redis, self._costs, None, instance=number, group=group,
             connections=self.policy.connections, shared_with_reader=False,
         )  # fmt: skip
         store.equip(self.redis, self.network.probes[number], self._tape, name)
-        if isinstance(store, _ToldStore) and self._story is not None:
+        if isinstance(store, ToldStore) and self._story is not None:
             store.story = self._story
         if number < len(self.network.stores):
             self.network.stores[number] = store
@@ -263,6 +203,7 @@ class HuntedWorld:
             send=socket.send, emit=self.journal.event,
         )  # fmt: skip
         worker.prepare()
+        worker.disturbs = lambda kind: self._truths.spoils(kind, name)
         socket.worker = worker
         self.network.workers[name] = worker
         socket.connect()
@@ -281,24 +222,25 @@ class HuntedWorld:
         return [
             ScriptedClient(
                 number, [turn for turn in turns if turn.client == number], self.case.system,
-                self.network, self, self._left,
+                self.network, self,
             )
             for number in numbers
         ]  # fmt: skip
 
-    def _left(self, session_id: str) -> None:
-        self.emit(ClientGone(at_ns=self.kernel.now, instance="", session=session_id))
-
-    def _delivered(self, event: Delivered) -> None:
-        client: Any = self.network.clients.get(event.session)
-        if client is not None and client.session_id == event.session:
-            client.answered(event.utterance)
+    @property
+    def disturbed_until_ns(self) -> int:
+        """When the last fault that has come so far is over."""
+        return self.faults.last_ns
 
     # What faults do to instances
 
     def is_up(self, number: int) -> bool:
         """Whether an instance takes connections; a paused one does not answer."""
         return number not in self._down and self._group(number).held is None
+
+    def is_dead(self, number: int) -> bool:
+        """Whether an instance is gone; a paused one is not."""
+        return number in self._down
 
     def _group(self, number: int) -> Group:
         return self.runtime_of(number).group
@@ -316,6 +258,7 @@ class HuntedWorld:
         self._group(number).abandon()
         self._down[number] = None
         name = self.runtime_of(number).instance_id
+        self.graves.append(name)
         self.emit(InstanceDown(at_ns=self.kernel.now, instance=name))
         for socket in self.sockets:
             if socket.home == number:
@@ -361,6 +304,12 @@ class HuntedWorld:
     async def _main(self) -> None:
         await self.kernel.sleep(START_NS)
         self.faults.start(self.kernel.now)
+        if self.case.system.calm_ms:
+            calm_ns = self.kernel.now + self.case.system.calm_ms * MS
+            self.kernel.call_at(calm_ns, self._tape.rest)
+            self.kernel.call_at(calm_ns, self.faults.rest)
+        if self.policy.slots == "lease":
+            self.kernel.start(self._truths.tell(), "truths")
         for client in self.clients:
             self.kernel.start(client.run(self.kernel.now), client.name)
         while not all(client.done for client in self.clients) or not self._faults_over():
@@ -371,6 +320,17 @@ class HuntedWorld:
             if not self._busy():
                 break
         await self.kernel.sleep(2 * SECOND)
+        await self._until_leases_end()
+        if self.policy.slots == "lease" and not self._busy():
+            self._truths.try_slots()
+
+    async def _until_leases_end(self) -> None:
+        """Nobody but time frees the slots of an instance that is dead, or of a job that is left."""
+        until_ns = self.kernel.now + self.policy.lease_ms * MS
+        while self.kernel.now < until_ns and any(
+            self.redis.leases_of(socket.name) for socket in self.sockets
+        ):
+            await self.kernel.sleep(LOOK_NS)
 
     def _faults_over(self) -> bool:
         return self.kernel.now >= self.faults.last_ns and all(
@@ -397,16 +357,12 @@ class HuntedWorld:
 
     def run(self) -> Played:
         """Play the case to its end."""
-        gc_was = gc.isenabled()
-        gc.disable()
         try:
             self.kernel.run(self._main())
         except Exception as error:
             self._failed(error)
         finally:
             self.kernel.close()
-            if gc_was:
-                gc.enable()
         ended = self.kernel.now
         self.checker.finish(ended)
         return Played(
@@ -418,17 +374,25 @@ class HuntedWorld:
 
 def play(case: Case, *, tape: Tape | None = None, tell: Story | None = None) -> Played:
     """Play a case; without a tape, with the case's own departures."""
-    return HuntedWorld(case, tape or Tape(case.tape), tell).run()
+    keys = SPARE.pop() if SPARE else LuaKeySpace()
+    keys.clear()
+    gc_was = gc.isenabled()
+    gc.disable()  # a world lives and goes as a whole: one look at its remains is enough
+    try:
+        return HuntedWorld(case, tape or Tape(case.tape), tell, keys).run()
+    finally:
+        SPARE.append(keys)
+        if gc_was:
+            gc.enable()
 
 
-_COSTS: Final[dict[str, CostModel]] = {}
+SPARE: Final[list[LuaKeySpace]] = []
+"""Key spaces that no world uses at the moment: making one costs a tenth of a small run."""
 
 
-def _costs(name: str) -> CostModel:
-    """Cost models are read once per process: a hunt plays thousands of cases."""
-    if name not in _COSTS:
-        _COSTS[name] = CostModel.load(name)
-    return _COSTS[name]
+# A hunt plays thousands of cases with one policy and one cost model.
+_policy = lru_cache(maxsize=16)(parse_policy)
+_costs = lru_cache(maxsize=16)(CostModel.load)
 
 
 def _health(heartbeat_ms: int) -> HealthLimits:
@@ -442,9 +406,5 @@ def _check_settings(policy: Policy, case: Case) -> CheckSettings:
         failover_max=policy.failover_max,
         gap_ns=policy.gap_ms * MS,
         nodes_alike=True,
+        told=True,
     )
-
-
-def _short(reply: object) -> str:
-    text = repr(reply).replace("b'", "'")
-    return text if len(text) <= 60 else text[:57] + "..."

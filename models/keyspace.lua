@@ -14,6 +14,8 @@
 -- The interpreter alone: with its compiler on, LuaJIT takes ten times as long over these short,
 -- branching scripts.
 jit.off()
+-- Calls leave little that lives and much that does not: collect at four times what lives.
+collectgarbage('setpause', 400)
 local new_table = require('table.new')
 
 local D, X = {}, {}            -- key -> entry; key -> expiry in ms
@@ -651,5 +653,10 @@ local function rows()
   return out
 end
 
+local function clear()
+  D, X, heap, queued = {}, {}, {}, {}
+  at(0)
+end
+
 return {commands = C, least = LEAST, at = at, clock = clock, sweep = sweep, rows = rows,
-  text = text, fail = fail}
+  text = text, fail = fail, clear = clear}

@@ -69,7 +69,7 @@ def script_body(name: str) -> str:
 class LuaKeySpace:
     """A key space of its own; two of them share nothing."""
 
-    __slots__ = ("_dump", "_execute", "_load", "_loaded", "_run", "_sweep")
+    __slots__ = ("_clear", "_dump", "_execute", "_load", "_loaded", "_run", "_sweep")
 
     def __init__(self) -> None:
         runtime = luajit21.LuaRuntime(
@@ -78,7 +78,7 @@ class LuaKeySpace:
         folder = files("simsched") / "models"
         space = runtime.execute((folder / "keyspace.lua").read_bytes())
         door = runtime.compile((folder / "keyspace_scripts.lua").read_bytes())
-        self._run, self._execute, self._load, self._sweep, self._dump = door(space)
+        self._run, self._execute, self._load, self._sweep, self._dump, self._clear = door(space)
         self._loaded: dict[str, bytes] = {}
 
     def command(self, now_us: int, *words: bytes | str | int) -> Reply:
@@ -121,6 +121,10 @@ class LuaKeySpace:
             raise ScriptError(_text(problem))
         self._loaded[name] = loaded
         return loaded
+
+    def clear(self) -> None:
+        """Forget every key, as a new one would; scripts stay loaded, which nobody can see."""
+        self._clear()
 
     def sweep(self, now_us: int, limit: int = _SWEEP_LIMIT) -> int:
         """

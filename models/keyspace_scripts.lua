@@ -166,4 +166,4 @@ local function dump()
   return answer(space.rows())
 end
 
-return run, execute, load_script, space.sweep, dump
+return run, execute, load_script, space.sweep, dump, space.clear

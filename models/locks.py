@@ -81,12 +81,11 @@ class Customer:
 class TimedLock:
     """A first-come-first-served mutex and read-write lock in modelled time."""
 
-    __slots__ = ("_env", "_free_ns", "_kernel", "_queue", "_written_ns", "name")
+    __slots__ = ("_free_ns", "_kernel", "_queue", "_written_ns", "name")
 
     def __init__(self, kernel: Kernel, name: str) -> None:
         self.name = name
         self._kernel = kernel
-        self._env = kernel.env
         self._queue: deque[Customer] = deque()
         self._free_ns = 0  # when all that stand in the queue will have left
         self._written_ns = 0  # when the last exclusive one among them will have left
@@ -101,7 +100,7 @@ class TimedLock:
 
     def enter(self, customer: Customer) -> Trap:
         """Queue up; to be awaited at once. Afterwards `leave` is due, unless the task is None."""
-        now: int = self._env._now  # type: ignore[assignment]
+        now = self._kernel.now
         queue = self._queue
         hold = customer.hold_ns
         customer.arrived_ns = start = now
@@ -109,8 +108,10 @@ class TimedLock:
             free = self._written_ns if customer.shared else self._free_ns
             if free > now:
                 start = free
-        elif not hold and not customer.spanning:
-            customer.start_ns = customer.end_ns = now
+        elif not customer.spanning and (not hold or self._kernel.skip_to(now + hold)):
+            # Nobody can meet this customer here: it has left before anybody else runs.
+            customer.start_ns = now
+            customer.end_ns = now + hold
             return DONE
         else:
             self._free_ns = self._written_ns = now
@@ -125,9 +126,9 @@ class TimedLock:
         if not customer.shared:
             self._written_ns = end
         if start < OPEN_NS:
-            if not hold and start == now and customer.spanning:
-                return DONE
             kernel = self._kernel
+            if customer.spanning and start == now and (not hold or kernel.skip_to(now + hold)):
+                return DONE
             task.serial = serial = kernel.next_serial()  # type: ignore[union-attr]
             heappush(kernel.queue, (start + hold, NORMAL, serial, task))
         task.owner = customer  # type: ignore[union-attr]

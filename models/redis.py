@@ -13,7 +13,7 @@ inbox worker's blocking read holds for up to a second whenever it gets it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from simsched.chance import key_of, mix
@@ -40,9 +40,9 @@ SWEEP_EVERY: Final = 256
 class RedisServer:
     """The one thread that executes everybody's commands, in the order of their arrival."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, keys: LuaKeySpace | None = None) -> None:
         self.kernel = kernel
-        self.keys = LuaKeySpace()
+        self.keys = keys if keys is not None else LuaKeySpace()
         self._free_ns = 0
         self._calls = 0
         self.busy_ns = 0
@@ -112,11 +112,15 @@ class Connections:
         self._line: deque[SimTask[Any]] = deque()
         self.name = "a Redis connection"
 
-    async def take(self) -> None:
-        """Wait for a connection."""
+    def take_free(self) -> bool:
+        """Take a connection, if one is free and nobody waits for it."""
         if self._free and not self._line:
             self._free -= 1
-            return
+            return True
+        return False
+
+    async def take(self) -> None:
+        """Wait for a connection."""
         task = self._kernel.current()
         self._line.append(task)
         task.owner = self
@@ -141,7 +145,7 @@ class SimStore:
         self,
         server: RedisServer,
         costs: CostModel,
-        recorder: StepRecorder,
+        recorder: StepRecorder | None,
         *,
         instance: int,
         group: Group,
@@ -150,28 +154,25 @@ class SimStore:
     ) -> None:
         self._server = server
         self._kernel = server.kernel
-        self._record = recorder.add
+        self._record = None if recorder is None else recorder.add
         self._instance = instance
         self._group = group
         self._pool = Connections(server.kernel, max(1, connections))
         self._shared = (
             TimedLock(server.kernel, "shared Redis connection") if shared_with_reader else None
         )
-        self._plans = [
-            _plan(costs, step) if step.kind is Kind.REDIS else None for step in CATALOGUE
-        ]
+        self._costs = costs
+        self._plans: list[_Plan | None] = [None] * len(CATALOGUE)
         self.arrivals: SimMailbox[Callable[[], None]] = SimMailbox(server.kernel)
 
-    async def command(
+    def command(
         self, step: Step, op: Operation, *words: str | int | bytes, site: int = 0
-    ) -> Reply:
+    ) -> Coroutine[Any, Any, Reply]:
         """One plain command."""
         server = self._server
-        return await self._call(
-            step, op, site, 0, lambda now_us: server.keys.command(now_us, *words)
-        )
+        return self._call(step, op, site, 0, lambda now_us: server.keys.command(now_us, *words))
 
-    async def script(
+    def script(
         self,
         step: Step,
         op: Operation,
@@ -180,10 +181,10 @@ class SimStore:
         args: Sequence[str | int],
         *,
         site: int = 0,
-    ) -> Reply:
+    ) -> Coroutine[Any, Any, Reply]:
         """One script, atomically."""
         server = self._server
-        return await self._call(
+        return self._call(
             step, op, site, 0, lambda now_us: server.keys.script(now_us, name, keys, args)
         )
 
@@ -208,11 +209,13 @@ class SimStore:
         if self._shared is not None:
             async with self._shared.customer(0, spanning=True):
                 return await self._round_trip(step, op, site, n, action, asked)
-        await self._pool.take()
+        pool = self._pool
+        if not pool.take_free():
+            await pool.take()
         try:
             return await self._round_trip(step, op, site, n, action, asked)
         finally:
-            self._pool.give()
+            pool.give()
 
     async def _round_trip(
         self,
@@ -223,8 +226,7 @@ class SimStore:
         action: Callable[[int], Reply],
         asked: int,
     ) -> Reply:
-        plan = self._plans[step.index]
-        assert plan is not None, f"{step.name} is no Redis step"
+        plan = self._plans[step.index] or self._plan(step)
         latency_ns, server_ns = plan.draw(op.key, site, n)
         kernel = self._kernel
         now = kernel.now
@@ -245,10 +247,17 @@ class SimStore:
         self._note(step, op, site, n, asked, request.start_ns - out_ns, kernel.now)
         return request.reply
 
+    def _plan(self, step: Step) -> _Plan:
+        assert step.kind is Kind.REDIS, f"{step.name} is no Redis step"
+        self._plans[step.index] = plan = _Plan(self._costs, step)
+        return plan
+
     def _note(
         self, step: Step, op: Operation, site: int, n: int, asked: int, begun: int, ended: int
     ) -> None:
         """Waiting (for a connection, for the server) apart from the call's own time."""
+        if self._record is None:
+            return
         wait = begun - asked
         self._record(
             begun, wait, ended - begun, op.id, n, step.index, self._instance, site,
@@ -281,14 +290,16 @@ class SimStore:
 class _Plan:
     """What a Redis step costs, both sides."""
 
-    __slots__ = ("_fixed", "_latency", "_salt", "_server")
+    __slots__ = ("_fixed", "_latency", "_salt", "_salts", "_server", "_server_ns")
 
     def __init__(self, costs: CostModel, step: Step) -> None:
         price = costs.redis(step)
         self._latency = price.latency
         self._server = price.server
         self._salt = key_of("redis", step.name)
+        self._salts: dict[int, int] = {}
         latency, server = price.latency.fixed_ns, price.server.fixed_ns
+        self._server_ns = server
         self._fixed: tuple[int, int] | None = None
         if latency is not None and server is not None:
             self._fixed = (latency, min(latency, server))
@@ -297,10 +308,12 @@ class _Plan:
         """Client-seen latency and the server's part of it; by operation, step and site alone."""
         if self._fixed is not None:
             return self._fixed
-        key = op_key ^ mix(self._salt, site)
+        salt = self._salts.get(site)
+        if salt is None:
+            self._salts[site] = salt = mix(self._salt, site)
+        key = op_key ^ salt
         latency = self._latency.ns(mix(key, 0), n)
-        return latency, min(latency, self._server.ns(mix(key, 1), n))
-
-
-def _plan(costs: CostModel, step: Step) -> _Plan:
-    return _Plan(costs, step)
+        server = self._server_ns
+        if server is None:
+            server = self._server.ns(mix(key, 1), n)
+        return latency, server if server < latency else latency

@@ -19,7 +19,7 @@ This file does not know the store, the links, or where charges come from.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
 from simsched.chance import below, key_of, mix
 from simsched.models.cores import Cores, Work
@@ -86,7 +86,7 @@ class SimChance:
 
 
 class _Salts(dict[int, int]):
-    """What tells the draws of one step apart by site; filled when first asked for."""
+    """What tells the draws of one step apart by site; filled when first asked for, for all."""
 
     def __init__(self, step: Step) -> None:
         super().__init__()
@@ -95,6 +95,9 @@ class _Salts(dict[int, int]):
     def __missing__(self, site: int) -> int:
         self[site] = salt = mix(self._key, site)
         return salt
+
+
+_SALTS: Final = [_Salts(step) for step in CATALOGUE]
 
 
 class _Plan:
@@ -114,7 +117,7 @@ class _Plan:
         self.charge = charge.ns
         self.fixed_ns = charge.fixed_ns
         self.is_drawn = charge.is_drawn
-        self.salts = _Salts(step)
+        self.salts = _SALTS[step.index]
         self.guard: Callable[[SimRuntime, _Plan], _Guard] = _NamedGuard
         self.idle: list[_Guard] = []
         self.lock: TimedLock | None = None
@@ -164,10 +167,11 @@ class _LockGuard(Customer):
                 self.lock.leave(self)
                 self.task = None
             runtime = self._runtime
-            if error is None or not runtime.group.abandoned:
+            record = runtime.record
+            if record is not None and (error is None or not runtime.group.abandoned):
                 op = self.op
                 start = self.start_ns
-                runtime.record(
+                record(
                     start, start - self.arrived_ns, self.end_ns - start, op.id, self.n,
                     self._index, runtime.index, self.site, op.kind << 2 | op.phase, RESOURCE_LOCK,
                 )  # fmt: skip
@@ -207,10 +211,11 @@ class _CoreGuard(Work):
                 self.cores.leave(self)
                 self.task = None
             runtime = self._runtime
-            if error is None or not runtime.group.abandoned:
+            record = runtime.record
+            if record is not None and (error is None or not runtime.group.abandoned):
                 op = self.op
                 start = self.start_ns
-                runtime.record(
+                record(
                     start, start - self.arrived_ns, self.end_ns - start, op.id, self.n,
                     self._index, runtime.index, self.site, op.kind << 2 | op.phase, RESOURCE_CORE,
                 )  # fmt: skip
@@ -237,8 +242,9 @@ class _NamedGuard:
 
     def __aexit__(self, _type: object, error: object, _traceback: object) -> Trap:
         runtime, op, start = self._runtime, self.op, self._start_ns
-        if error is None or not runtime.group.abandoned:
-            runtime.record(
+        record = runtime.record
+        if record is not None and (error is None or not runtime.group.abandoned):
+            record(
                 start, 0, runtime.now() - start, op.id, self.n, self._plan.step.index,
                 runtime.index, self.site, op.kind << 2 | op.phase, RESOURCE_NONE,
             )  # fmt: skip
@@ -262,7 +268,7 @@ class SimRuntime:
         cores: how many (`loop` has one, whatever is said here).
         charges: what a step costs, by its index.
         session_scoped: the locks of which there is one for each key.
-        steps: takes the steps.
+        steps: takes the steps; None: nobody wants them.
         operations: takes the operations.
         telemetry: takes the events.
         run_key: all draws of the run hang on it.
@@ -278,7 +284,7 @@ class SimRuntime:
         instance_id: str,
         *,
         charges: Sequence[Charge],
-        steps: StepRecorder,
+        steps: StepRecorder | None,
         operations: OperationRecorder,
         telemetry: Telemetry,
         run_key: int,
@@ -297,18 +303,20 @@ class SimRuntime:
         self.point: Callable[[str], bool] = _never
         self.group = group or Group(kernel, instance_id)
         self.cores = Cores(kernel, cores if execution == "threads" else 1)
-        self.record = steps.add
+        self.record = None if steps is None else steps.add
         self._operations = operations
         self._run_key = run_key
-        self._env = kernel.env
         self._session_scoped = session_scoped
         self._locks: dict[str, TimedLock] = {}
         self._session_locks: dict[str, dict[str, TimedLock]] = {}
-        self._plans = [self._plan(step, charges[step.index], execution) for step in CATALOGUE]
+        self._charges = charges
+        self._execution = execution
+        self._plans: list[_Plan | None] = [None] * len(CATALOGUE)
 
-    def _plan(self, step: Step, charge: Charge, execution: Execution) -> _Plan:
-        plan = _Plan(step, charge)
-        on_loop = execution == "loop" and step.shape is Shape.LEAF
+    def _plan(self, step: Step) -> _Plan:
+        """How a step is executed, made when it is executed first."""
+        self._plans[step.index] = plan = _Plan(step, self._charges[step.index])
+        on_loop = self._execution == "loop" and step.shape is Shape.LEAF
         if step.kind is Kind.CPU or (step.kind is Kind.LOCK and on_loop):
             plan.guard = _CoreGuard
         elif step.kind is Kind.LOCK:
@@ -320,7 +328,7 @@ class SimRuntime:
 
     def now(self) -> int:
         """Nanoseconds since the start of the run."""
-        return self._env._now  # type: ignore[return-value]
+        return self.kernel.now
 
     def now_ms(self) -> int:
         """Simulated Unix milliseconds."""
@@ -344,7 +352,7 @@ class SimRuntime:
         self, step: Step, op: Operation, *, site: int = 0, n: int = 0, key: str = ""
     ) -> StepGuard:
         """Execute one step of kind `lock`, `cpu` or `wait`, see the module's text."""
-        plan = self._plans[step.index]
+        plan = self._plans[step.index] or self._plan(step)
         idle = plan.idle
         guard: Any = idle.pop() if idle else plan.guard(self, plan)
         guard.op = op

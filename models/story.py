@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from simsched.telemetry import (
+    ClientAsked,
+    ClientHeard,
     Delivered,
     Event,
     InstanceDown,
@@ -30,6 +32,7 @@ from simsched.telemetry import (
     ResultSuppressed,
     SessionClosed,
     SessionOpened,
+    SessionResumed,
     SlotFreed,
     SlotsForgotten,
     SlotTaken,
@@ -51,6 +54,9 @@ Story = Callable[[Line], None]
 
 _WORDS: Final[dict[type[Event], Callable[[Any], tuple[str, str]]]] = {
     SessionOpened: lambda e: (f"opens session {e.session}", ""),
+    SessionResumed: lambda e: (f"goes on with session {e.session}", ""),
+    ClientAsked: lambda e: (f"{e.session} asks for utterance {e.utterance}", ""),
+    ClientHeard: lambda e: (f"{e.session} hears the answer to utterance {e.utterance}", e.outcome),
     SessionClosed: lambda e: (f"closes session {e.session}", ""),
     UtteranceCut: lambda e: (f"cuts utterance {e.utterance} of {e.session}", e.reason),
     JobCreated: lambda e: (
@@ -62,7 +68,7 @@ _WORDS: Final[dict[type[Event], Callable[[Any], tuple[str, str]]]] = {
     JobQueued: lambda e: (f"puts {e.job} in line", e.reason),
     JobAssigned: lambda e: (f"gives {e.job}", f"attempt {e.attempt} to {e.node}"),
     JobDispatched: lambda e: (f"sends {e.job}", f"attempt {e.attempt} to {e.node}"),
-    JobAdopted: lambda e: (f"adopts {e.job}", f"attempt {e.attempt} on {e.node}"),
+    JobAdopted: lambda e: (f"follows {e.job}", f"attempt {e.attempt} on {e.node}"),
     JobEnded: lambda e: (f"ends {e.job}", f"{e.status} {e.reason}".strip()),
     ResultReceived: lambda e: (
         f"hears {e.node} answer {e.job} attempt {e.attempt}",

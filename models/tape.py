@@ -10,7 +10,7 @@ are. A label is `group who what k`: the k-th time that this choice came up for t
     client c-0 4            a message to or from that client is late
     inbox i-1 1             an entry is read late
     announce i-0 1          an announcement is lost
-    tie 17                  the order of events that are due at the same instant
+    tie result 17           a task that is due goes behind what else is due at the same instant
     point i-0 pool_full 1   a fault point of the core: a rare path is taken
 
 Searching draws from a seed and the label alone, so the same schedule meets the same departures
@@ -19,7 +19,8 @@ whatever the policy; replaying reads them from a case.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Final
 
 from simsched.chance import key_of, mix
@@ -39,6 +40,10 @@ GROUPS: Final = {
 _SCALE: Final = 1 << 32
 
 
+_label_key = lru_cache(maxsize=1 << 14)(key_of)
+"""Schedules meet the same labels again and again."""
+
+
 class Tape:
     """
     Where one run departs from first come, first served.
@@ -51,7 +56,7 @@ class Tape:
 
     """
 
-    __slots__ = ("_counts", "_key", "_thresholds", "_values", "taken")
+    __slots__ = ("_chances", "_counts", "_key", "_values", "on_departure", "taken")
 
     def __init__(self, values: Mapping[str, int]) -> None:
         for label, value in values.items():
@@ -59,9 +64,11 @@ class Tape:
                 raise ConfigError("tape", label, f"a label begins with one of {', '.join(GROUPS)}")
         self._values: Mapping[str, int] | None = values
         self._key = 0
-        self._thresholds: dict[str, int] = {}
+        self._chances = dict.fromkeys((label.partition(" ")[0] for label in values), _SCALE)
         self._counts: dict[str, int] = {}
         self.taken: dict[str, int] = {}
+        self.on_departure: Callable[[str, int], None] = lambda _label, _value: None
+        """Told of every departure: its label and how far it goes."""
 
     @classmethod
     def drawing(cls, seed: int, rates: Mapping[str, float]) -> Tape:
@@ -69,28 +76,31 @@ class Tape:
         tape = cls({})
         tape._values = None
         tape._key = key_of("tape", seed)
-        tape._thresholds = {group: round(rate * _SCALE) for group, rate in rates.items()}
+        chances = {group: round(rate * _SCALE) for group, rate in rates.items()}
+        tape._chances = {group: chance for group, chance in chances.items() if chance}
         return tape
 
     def is_idle(self, group: str) -> bool:
         """Whether no draw of the group can depart, so that nobody need ask."""
-        if self._values is None:
-            return not self._thresholds.get(group)
-        return not any(label.startswith(f"{group} ") for label in self._values)
+        return group not in self._chances
+
+    def rest(self) -> None:
+        """Draw no further departures."""
+        self._chances = {}
 
     def next(self, what: str, bound: int) -> int:
         """The draw at the next occurrence of `what` (a label without its number)."""
+        chance = self._chances.get(what.partition(" ")[0])
+        if chance is None:
+            return 0
         self._counts[what] = number = self._counts.get(what, 0) + 1
-        return self.draw(f"{what} {number}", bound)
-
-    def draw(self, label: str, bound: int) -> int:
-        """A whole number in [0, bound) for the label; 0 is no departure."""
+        label = f"{what} {number}"
         if self._values is None:
-            bits = mix(self._key ^ key_of(label))
-            threshold = self._thresholds.get(label.partition(" ")[0], 0)
-            value = 0 if bits % _SCALE >= threshold else 1 + (bits >> 32) % (bound - 1)
+            bits = mix(self._key ^ _label_key(label))
+            value = 0 if bits % _SCALE >= chance else 1 + (bits >> 32) % (bound - 1)
         else:
             value = min(self._values.get(label, 0), bound - 1)
         if value:
             self.taken[label] = value
+            self.on_departure(label, value)
         return value

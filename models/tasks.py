@@ -9,6 +9,7 @@ Rules:
 
 - time is a whole number of nanoseconds; ties go by serial number, first come first served, or
   shuffled on purpose;
+- a wait is not queued if nothing else is due before or at its end: the clock moves on;
 - errors come out of a run as the objects that were raised;
 - the run ends with its main task, not with an empty queue; what is left over is ended then.
 
@@ -39,6 +40,10 @@ T = TypeVar("T")
 Ties = Literal["fifo", "shuffle"]
 """How simultaneous events are ordered; `shuffle` brings hidden reliance on the order to light."""
 
+FOREVER_NS: Final = 1 << 62
+NEVER_NS: Final = -1
+"""How far a run goes that ends with its main task, and how far the clock goes outside of a run."""
+
 STALE_MIN: Final = 4096
 """Below this many stale entries the heap is not worth cleaning."""
 
@@ -56,6 +61,8 @@ class Kernel:
 
     def __init__(self, *, ties: Ties = "fifo", seed: int = 0) -> None:
         self.env = simpy.Environment(0)
+        self.now = 0
+        """Nanoseconds since the start of the run."""
         serials: Iterator[int] = count()
         if ties == "shuffle":
             serials = (mix(seed, number) for number in count())
@@ -66,13 +73,11 @@ class Kernel:
         self.root: Final = Group(self, "root")
         self._live: dict[int, SimTask[Any]] = {}
         self.forget: Final = self._live.__delitem__
+        self._until_ns = NEVER_NS
         self._stale = 0
         self._failure: BaseException | None = None
-
-    @property
-    def now(self) -> int:
-        """Nanoseconds since the start of the run."""
-        return self.env._now  # type: ignore[return-value]
+        self.lets_others_go: Callable[[str], bool] | None = None
+        """Asked by name of a task that is due with others: whether it goes behind them."""
 
     def current(self) -> SimTask[Any]:
         """The task that runs at this moment."""
@@ -87,7 +92,9 @@ class Kernel:
     def call_at(self, at_ns: int, callback: Callable[[], None], group: Group | None = None) -> Call:
         """Call `callback` at `at_ns` (now, if that has passed)."""
         call = Call(self, group or self.root, callback)
-        self.push(call, max(at_ns, self.now))
+        call.serial = serial = self.next_serial()
+        now = self.now
+        heappush(self.queue, (at_ns if at_ns > now else now, NORMAL, serial, call))
         return call
 
     def start(
@@ -97,16 +104,34 @@ class Kernel:
         number = self.next_serial()
         task = SimTask(self, group or self.root, coro, name, number)
         self._live[number] = task
-        heappush(self.queue, (self.env._now, NORMAL, number, task))  # type: ignore[misc]
+        heappush(self.queue, (self.now, NORMAL, number, task))
         return task
+
+    def skip_to(self, at_ns: int) -> bool:
+        """
+        Move the clock, if nothing at all is due until then and at that instant.
+
+        For a task that would wait until `at_ns`: it would be the next to run, so it may as well
+        go on. False: it has to wait like everybody.
+        """
+        queue = self.queue
+        if (queue and queue[0][0] <= at_ns) or at_ns > self._until_ns:
+            return False
+        if self.running.group.held is not None:  # type: ignore[union-attr]  # a task asks this
+            return False
+        self.next_serial()  # the number that its wait would have had, so that others keep theirs
+        self.env._now = self.now = at_ns
+        return True
 
     async def sleep(self, delay_ns: int) -> None:
         """Wait; a delay of 0 or less lets others go first."""
+        at_ns = self.now + delay_ns if delay_ns > 0 else self.now
+        if self.skip_to(at_ns):
+            return
         task = self.running
         task.owner = None  # type: ignore[union-attr]  # only a running task can await this
         task.serial = serial = self.next_serial()  # type: ignore[union-attr]
-        at_ns = self.env._now + delay_ns if delay_ns > 0 else self.env._now
-        heappush(self.queue, (at_ns, NORMAL, serial, task))  # type: ignore[misc]
+        heappush(self.queue, (at_ns, NORMAL, serial, task))
         await SUSPEND
 
     async def wait(self, event: simpy.Event) -> Any:
@@ -162,7 +187,10 @@ class Kernel:
         task = self.start(main, "main")
         task.watch(lambda _: None)
         try:
-            self._loop(task)
+            if self.lets_others_go is None:
+                self._loop(task)
+            else:
+                self._loop_out_of_turn(task, self.lets_others_go)
             if self._failure is not None:
                 raise self._failure
             return task.result()
@@ -172,29 +200,50 @@ class Kernel:
     def _loop(self, main: SimTask[Any]) -> None:
         # `_deliver`, inlined: this loop is the price of every event of a run.
         env, queue = self.env, self.queue
+        self._until_ns = FOREVER_NS
         while not main.ended and self._failure is None:
             try:
                 at_ns, _, serial, event = heappop(queue)
             except IndexError:
                 raise Deadlock(self._who_waits()) from None
             if event.callbacks is not None:
-                env._now = at_ns
+                env._now = self.now = at_ns
                 _process(event)
             elif event.serial == serial:
-                env._now = at_ns
+                env._now = self.now = at_ns
                 held = event.group.held
                 if held is None:
                     event.fire()
                 else:
                     held.append((event, serial))
 
+    def _loop_out_of_turn(self, main: SimTask[Any], goes_behind: Callable[[str], bool]) -> None:
+        """
+        `_loop`, but a task may have to go behind what else is due at the same instant.
+
+        Only tasks: what travels on a link must not overtake what was sent before it.
+        """
+        queue = self.queue
+        while not main.ended and self._failure is None:
+            try:
+                at_ns, _, serial, event = heappop(queue)
+            except IndexError:
+                raise Deadlock(self._who_waits()) from None
+            shares = bool(queue) and queue[0][0] == at_ns
+            is_due = isinstance(event, SimTask) and event.serial == serial
+            if shares and is_due and goes_behind(event.name):
+                event.serial = serial = self.next_serial()
+                heappush(queue, (at_ns, NORMAL, serial, event))
+                continue
+            self._deliver(at_ns, serial, event)
+
     def _deliver(self, at_ns: int, serial: int, event: Any) -> None:
         """What the loop does with one entry."""
         if event.callbacks is not None:
-            self.env._now = at_ns
+            self.env._now = self.now = at_ns
             _process(event)
         elif event.serial == serial:
-            self.env._now = at_ns
+            self.env._now = self.now = at_ns
             if event.group.held is None:
                 event.fire()
             else:
@@ -203,15 +252,18 @@ class Kernel:
     def run_until(self, until_ns: int) -> None:
         """Run everything that is due up to and including `until_ns`; leaves the clock there."""
         env, queue = self.env, self.queue
+        self._until_ns = until_ns
         while queue and queue[0][0] <= until_ns and self._failure is None:
             at_ns, _, serial, event = heappop(queue)
             self._deliver(at_ns, serial, event)
+        self._until_ns = NEVER_NS
         if self._failure is not None:
             raise self._failure
-        env._now = max(env._now, until_ns)
+        env._now = self.now = max(self.now, until_ns)
 
     def close(self) -> None:
         """End the tasks that are left over, abandoned ones last; nothing runs afterwards."""
+        self._until_ns = NEVER_NS
         for abandoned in (False, True):
             # The youngest first: a scope's tasks are younger than the one that waits for them.
             for task in reversed(list(self._live.values())):

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from simsched.errors import SimschedError
 from simsched.jobs import Job, JobRequest
-from simsched.messages import JobResult
-from simsched.state import InstanceState, Session
+from simsched.state import InstanceState
 from simsched.telemetry import (
-    AnswerLost,
     JobAdopted,
     JobCreated,
     JobQueued,
     JobRefused,
     JobRepeated,
+    JobYielded,
     SlotTaken,
 )
 from simsched.units import MS
@@ -50,51 +49,37 @@ def created(state: InstanceState, job: Job) -> None:
     )  # fmt: skip
 
 
-def adopted(state: InstanceState, session: Session, result: JobResult) -> Job:
+def followed(state: InstanceState, job: Job, node_id: str, attempt: int) -> None:
     """
-    A job of an instance that is gone, as far as its result tells: it runs, and this is its end.
+    The attempt of another instance runs, and this one has the session: it waits for the result.
 
-    Its audio went with its instance, so it cannot be tried again.
+    Its slot is this instance's to renew from now on. If nothing comes in time, or the node is lost,
+    the job is tried again like any other: its audio is here.
     """
-    now, language = state.runtime.now(), result.job_id.rpartition(":")[2]
-    request = JobRequest(
-        request_id=result.job_id, session_id=session.session_id, session_key=session.key,
-        utterance=result.utterance_index, source_language=session.source_language,
-        target_language=language, audio=b"", audio_format=session.audio_format, audio_ms=0,
-        trace_id=result.trace_id or session.trace_id,
-    )  # fmt: skip
-    job = Job(result.job_id, request, now, phase=2)
-    job.assign(result.node_id, result.attempt_id, reserved=False)
-    job.dispatched, job.dispatched_ns, job.announced = True, now, True
-    job.failovers = state.policy_of(session.session_id).failover_max
-    state.book.add(job)
-    session.jobs_open += 1
-    key = (session.session_id, result.utterance_index)
-    state.utterance_jobs[key] = state.utterance_jobs.get(key, 0) + 1
+    job.assign(node_id, attempt, reserved=state.policy.slots == "lease")
+    job.leased_ns = 0  # how old the lease is nobody here knows: renew it soon
+    job.dispatched, job.dispatched_ns = True, state.runtime.now()
+    state.node_jobs.setdefault(node_id, {})[job.job_id] = None
+    taken_over(state, job, node_id, attempt)
+
+
+def taken_over(state: InstanceState, job: Job, node_id: str, attempt: int) -> None:
+    """The instance has the job now, however far another one has come with it."""
+    request = job.request
     state.emit(
         JobAdopted(
-            at_ns=now, instance=state.runtime.instance_id, job=job.job_id,
-            session=session.session_id, utterance=result.utterance_index, target=language,
-            node=job.node_id, attempt=job.attempt,
-        )
-    )  # fmt: skip
-    return job
-
-
-def answer_lost(state: InstanceState, request: JobRequest) -> None:
-    """What was answered has not arrived: nobody is taken to have the answer any more."""
-    session = state.sessions.get(request.session_id)
-    if session is not None:
-        session.silenced.pop((request.utterance, request.target_language), None)
-        for target in request.targets or (request.session_id,):
-            session.answered.pop((request.utterance, request.target_language, target), None)
-    state.emit(
-        AnswerLost(
-            at_ns=state.runtime.now(), instance=state.runtime.instance_id,
+            at_ns=state.runtime.now(), instance=state.runtime.instance_id, job=job.job_id,
             session=request.session_id, utterance=request.utterance,
-            language=request.target_language,
+            target=request.target_language, node=node_id, attempt=attempt,
         )
     )  # fmt: skip
+
+
+def let_go(state: InstanceState, job: Job) -> None:
+    """The instance has the job no more; another one may, or nobody."""
+    state.emit(
+        JobYielded(at_ns=state.runtime.now(), instance=state.runtime.instance_id, job=job.job_id)
+    )
 
 
 def repeated(state: InstanceState, job: Job, request: JobRequest) -> Job:
@@ -119,7 +104,7 @@ def line_up(state: InstanceState, job: Job) -> None:
     policy = state.policy_of(request.session_id)
     if policy.pending == "expire":
         return
-    if state.pending.full:
+    if state.pending.full or state.runtime.point("line full"):
         job.reason = "QUEUE_FULL"
         state.emit(
             JobRefused(
@@ -131,11 +116,16 @@ def line_up(state: InstanceState, job: Job) -> None:
         return
     patience = request.pending_ns
     job.deadline_ns = now + (policy.pending_ms * MS if patience is None else patience)
-    state.pending.push(request.pair, job)
+    queued(state, job, "NO_FREE_NODE")
+
+
+def queued(state: InstanceState, job: Job, reason: str) -> None:
+    """The job takes its place at the end of the line."""
+    state.pending.push(job.request.pair, job)
     state.emit(
         JobQueued(
-            at_ns=now, instance=state.runtime.instance_id, job=job.job_id,
-            session=request.session_id, deadline_ns=job.deadline_ns, reason="NO_FREE_NODE",
+            at_ns=state.runtime.now(), instance=state.runtime.instance_id, job=job.job_id,
+            session=job.request.session_id, deadline_ns=job.deadline_ns, reason=reason,
         )
     )  # fmt: skip
 

@@ -50,6 +50,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         service_ms: how long a node works on one job.
         resumes: clients that lost their instance go on with their session on another one; else
             they begin a new session.
+        calm_ms: from then on nothing breaks any more, counted as faults are; 0: nobody says so.
         settle_ms: how long the run goes on after the last fault has ended, to show liveness.
         versions: which version of the protocol between instances each of them speaks at first; one
             that is started again speaks the newest, as do all where nothing is said.
@@ -65,6 +66,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     heartbeat_ms: int = 2_000
     acknowledges: bool = True
     resumes: bool = True
+    calm_ms: int = 0
     settle_ms: int = 30_000
     versions: tuple[int, ...] = ()
 
@@ -77,6 +79,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         client: who speaks, 0 and up.
         at_ms: when it begins, counted from the start.
         audio_ms: how much is said.
+        ends: whether a client that streams says which chunk is the last; else silence cuts.
         repeat_after_ms: the client asks for the same again on another instance after so long;
             -1: never (mode `utterance` only).
 
@@ -85,6 +88,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     client: int
     at_ms: int
     audio_ms: int = 500
+    ends: bool = True
     repeat_after_ms: int = -1
 
 

@@ -21,7 +21,7 @@ GOLDEN: Final = 0x9E3779B97F4A7C15
 
 def key_of(*parts: str | int) -> int:
     """A 64-bit key for the thing that `parts` name; different parts give unrelated keys."""
-    text = "\x1f".join(str(part) for part in parts)
+    text = "\x1f".join(map(str, parts))
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 

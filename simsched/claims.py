@@ -10,6 +10,7 @@ re-dispatch: it expects the attempt that failed and excludes its node.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from msgspec import structs
@@ -26,14 +27,20 @@ from simsched.units import MS, SECOND
 BINDING_SLACK_MS = 60_000
 """A binding outlives the last moment at which its job can still be tried again by this much."""
 
+INSIST_MAX: Final = 4
+"""Turns of a claim that finds its job elsewhere: once for each reason, and once more."""
+
 SETTLE_NS: Final = SECOND
 """How often a claim without an answer is asked about."""
 
 CLAIM_COUNTS: Final = {
     verdict: f"claims_{verdict.lower()}"
-    for verdict in ("CLAIMED", "FULL", "BOUND", "OVER", "ENDED")
+    for verdict in ("CLAIMED", "FULL", "BOUND", "OVER", "MOVED", "ENDED")
 }
 """The counter of each answer of the claim script."""
+
+ELSEWHERE: Final = ("BOUND", "OVER", "MOVED")
+"""Another instance answers this job, or has answered it."""
 
 
 class ClaimedCreation:
@@ -45,6 +52,11 @@ class ClaimedCreation:
         self._runtime = state.runtime
         self._policy = state.policy
         self._store = state.store
+        self._numbers = 0
+        self.on_followed: Callable[[Job], None] = lambda _job: None
+        """Told of a job whose running attempt is another instance's."""
+        self.retry: Callable[[Job, str], Awaitable[None]]
+        """Another attempt, see `Recovery.retry_elsewhere`."""
 
     async def create(self, op: Operation, request: JobRequest) -> Job:
         """A job for the request: claimed, waiting, refused, or the one that exists already."""
@@ -53,21 +65,22 @@ class ClaimedCreation:
         async with self._runtime.step(steps.JOBS_READ, op):
             known = self._state.book.get(job_id)
         if known is not None:
+            await self._look_again(op, known)
             return births.repeated(self._state, known, request)
-        job = Job(job_id, request, self._runtime.now(), op.phase)
+        self._numbers += 1
+        job = Job(job_id, request, self._runtime.now(), op.phase, self._numbers)
         self._state.book.add(job)
         try:
             verdict = await self._first_claim(self._placement.context(op, request), job)
-            if verdict in ("BOUND", "OVER") and request.again and self._is_owed(job):
-                verdict = await self._anew(op, job, verdict)
         except StoreUnavailable:
             if self._state.policy_of(request.session_id).store_down == "refuse":
                 self._state.book.drop(job)
+                births.let_go(self._state, job)
                 self._runtime.start(self._settle(request, job), name="settle")
                 raise
             verdict = "FULL"
-        if verdict in ("BOUND", "OVER"):
-            job.cancelled, job.is_over = True, verdict == "OVER"
+        if verdict in ELSEWHERE:
+            job.cancelled = True
             self._state.book.drop(job)
             return births.repeated(self._state, job, request)
         if not job.node_id:
@@ -79,22 +92,20 @@ class ClaimedCreation:
                 births.created(self._state, job)
         return job
 
-    def _is_owed(self, job: Job) -> bool:
-        """Whether the answer has neither come nor is on its way here, since the client is back."""
-        request = job.request
-        session = self._state.sessions.get(request.session_id)
-        key = (request.utterance, request.target_language, request.session_id)
-        answered = session is not None and key in session.answered
-        return not answered and self._state.book.get(job.job_id) is job
-
-    async def _anew(self, op: Operation, job: Job, verdict: str) -> str:
-        """The job is done, but its client says that the answer was lost: it is done once more."""
-        attempt = await self._store.reopen(op, job.job_id)
+    async def _look_again(self, op: Operation, job: Job) -> None:
+        """A job of an earlier stay of its session is wanted again: others may have gone on."""
+        attempt = job.attempt
+        if not self._state.answers_here(job.request.session_id):
+            return
+        births.taken_over(self._state, job, job.node_id, attempt)
         if not attempt:
-            return verdict  # it runs, and its answer is still to come
-        job.attempt = attempt
-        births.answer_lost(self._state, job.request)
-        return await self._first_claim(self._placement.context(op, job.request), job)
+            return  # it stands in line
+        try:
+            _, current, done = await self._store.claim_of(op, job.job_id)
+        except StoreUnavailable:
+            return  # its timeout finds out
+        if (done or current > attempt) and job.attempt == attempt:
+            await self.retry(job, "ASKED_AGAIN")
 
     async def _first_claim(self, ctx: JobContext, job: Job) -> str:
         """
@@ -103,6 +114,13 @@ class ClaimedCreation:
         A slot that was freed while the store said FULL found nobody in line: ask again.
         """
         await self._placement.learn(ctx, site=0)
+        if self._state.answers_here(job.request.session_id):
+            # Whoever stands in line, another instance may have come far with this one.
+            found = await self._asked(ctx, job, (), site=2)
+            if found.verdict in ELSEWHERE:
+                found = await self._insist(ctx, job, (), 2, found)
+            if found.verdict != "FULL":
+                return found.verdict
         while all(other.is_picky for other in self._state.pending.line(job.request.pair)):
             freed = self._state.slots_freed
             claim = await self.claim(ctx, job, site=0)
@@ -125,22 +143,12 @@ class ClaimedCreation:
         nodes = await self._placement.shortlist(
             ctx, site=site, excluded=self._excluded(job), hint=hint, blind=blind
         )
-        if not nodes:
+        asks_in_vain = self._state.answers_here(job.request.session_id)
+        if (not nodes and not asks_in_vain) or self._runtime.point("no candidate"):
             return Claim("FULL")
-        claim = await self._store.claim(
-            ctx.op,
-            job.job_id,
-            job.job_id,
-            expected=job.attempt,
-            token=f"{self._runtime.instance_id}:{job.attempt + 1}",
-            lease_ms=self._policy.lease_ms,
-            binding_ttl_ms=self._binding_ttl_ms(job),
-            nodes=nodes,
-            site=site,
-        )
-        if claim.verdict == "BOUND" and claim.done:
-            claim = structs.replace(claim, verdict="OVER")
-        self._runtime.telemetry.count(CLAIM_COUNTS.get(claim.verdict, "claims_other"))
+        claim = await self._asked(ctx, job, nodes, site)
+        if claim.verdict in ELSEWHERE:
+            claim = await self._insist(ctx, job, nodes, site, claim)
         if claim.verdict == "CLAIMED":
             if job.ended:
                 return await self._came_too_late(ctx, job, claim)
@@ -149,6 +157,76 @@ class ClaimedCreation:
             full = [node for node, why in zip(nodes, claim.refusals, strict=True) if why == "FULL"]
             self._state.cluster.observe_full(full)
         return claim
+
+    async def _asked(self, ctx: JobContext, job: Job, nodes: Sequence[str], site: int) -> Claim:
+        claim = await self._store.claim(
+            ctx.op,
+            job.request.session_id,
+            job.job_id,
+            expected=job.attempt,
+            token=self._token(job),
+            lease_ms=self._policy.lease_ms,
+            binding_ttl_ms=self._binding_ttl_ms(job),
+            nodes=nodes,
+            again=job.again,
+            site=site,
+        )
+        if claim.verdict == "BOUND" and claim.done:
+            claim = structs.replace(claim, verdict="OVER")
+        self._runtime.telemetry.count(CLAIM_COUNTS.get(claim.verdict, "claims_other"))
+        return claim
+
+    async def _insist(
+        self, ctx: JobContext, job: Job, nodes: Sequence[str], site: int, claim: Claim
+    ) -> Claim:
+        """
+        The job of a session that has moved here, with its client, stays here whatever others did.
+
+        What another instance has begun is followed: its result comes here. What it has done has
+        not reached the client, who would not have asked again: it is done again, with the next
+        fence. Elsewhere, or without the client, nothing is insisted on.
+        """
+        for _ in range(INSIST_MAX):
+            if claim.verdict not in ELSEWHERE or not self._insists(job, claim):
+                break
+            if claim.verdict == "MOVED":
+                await self._store.own(ctx.op, "session", job.request.session_id)
+            elif claim.verdict == "OVER":
+                job.again, job.attempt = True, claim.attempt
+                births.taken_over(self._state, job, claim.node_id, claim.attempt)
+            elif self._nobody_waits(claim):
+                job.attempt = claim.attempt
+            else:
+                self._follow(job, claim)
+                return Claim("FOLLOWED", job.job_id, claim.node_id, claim.attempt)
+            claim = await self._asked(ctx, job, nodes, site)
+        return claim
+
+    def _token(self, job: Job) -> str:
+        """
+        What tells this try from every other, also from an earlier one of this instance.
+
+        A claim that got no answer is repeated with it, and finds what it has taken.
+        """
+        return f"{self._runtime.instance_id}:{job.number}:{job.attempt + 1}"
+
+    def _insists(self, job: Job, claim: Claim) -> bool:
+        """Whether a job is wanted here that was found elsewhere, or given up here before."""
+        here = self._state.answers_here(job.request.session_id)
+        wanted = self._state.wants(job.request)
+        return wanted and not job.ended and (here or claim.owner == self._runtime.instance_id)
+
+    def _nobody_waits(self, claim: Claim) -> bool:
+        """Whether the attempt is lost with its node, or one that this instance has given up."""
+        own = claim.owner == self._runtime.instance_id
+        return own or self._state.cluster.is_gone(claim.node_id)
+
+    def _follow(self, job: Job, claim: Claim) -> None:
+        """Another instance's attempt runs: its result is ours now, and so is its timeout."""
+        births.followed(self._state, job, claim.node_id, claim.attempt)
+        if not job.announced:
+            births.created(self._state, job)  # its result may be here already
+        self.on_followed(job)
 
     async def _settle(self, request: JobRequest, job: Job) -> None:
         """
@@ -171,7 +249,7 @@ class ClaimedCreation:
 
     async def _give_up(self, op: Operation, job: Job, site: int) -> None:
         claim = await self._store.claim(
-            op, job.job_id, job.job_id, expected=0, token=f"{self._runtime.instance_id}:1",
+            op, job.request.session_id, job.job_id, expected=0, token=self._token(job),
             lease_ms=self._policy.lease_ms, binding_ttl_ms=self._binding_ttl_ms(job), nodes=(),
             site=site,
         )  # fmt: skip
@@ -200,7 +278,10 @@ class ClaimedCreation:
         return policy.pending_ms + tries * policy.job_timeout_ms + BINDING_SLACK_MS
 
     def _take(self, job: Job, claim: Claim) -> None:
+        request = job.request
         job.assign(claim.node_id, claim.attempt, reserved=True)
+        # A number that a store gives out again, because it forgot, has not been answered yet.
+        self._state.seen_results.pop((request.session_id, job.job_id, claim.attempt), None)
         job.leased_ns = self._runtime.now()
         self._state.cluster.observe_load(claim.node_id, live=claim.live)
         self._state.emit(

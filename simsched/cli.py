@@ -26,6 +26,7 @@ _ELSEWHERE: Final = {
     **dict.fromkeys(
         ("config", "drain", "load", "node", "serve", "talk", "why"), "simsched.live.commands"
     ),
+    "chaos": "simsched.experiments.chaos.command",
     "hunt": "simsched.experiments.hunting.command",
 }
 """Commands that other rooms hold, and where."""

@@ -9,7 +9,6 @@ their own instance announces. Language pools are made again when the set of lang
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from msgspec import structs
@@ -149,7 +148,7 @@ class Cluster:
             )
 
     def _keep(self, record: NodeRecord) -> NodeRecord:
-        pooled = replace(
+        pooled = structs.replace(
             record,
             pools=self._pools_for(
                 record.node_id,

@@ -13,8 +13,9 @@ recognised and memory stays flat.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Container
 
-from simsched.findings import CONSERVATION, CheckSettings, Findings, Tail
+from simsched.findings import CONSERVATION, REMEMBERED_MAX, CheckSettings, Findings, Tail
 from simsched.ledger_entries import (
     ABANDONED,
     ACCOUNTS,
@@ -22,15 +23,16 @@ from simsched.ledger_entries import (
     LOST,
     QUEUED,
     REFUSED,
+    RETRY,
     RUNNING,
     JobEntry,
     Lane,
     UtteranceEntry,
+    why_silent,
 )
 from simsched.result_rules import ResultRules
 from simsched.telemetry import (
     AnsweredAlone,
-    AnswerLost,
     ClientGone,
     Delivered,
     InstanceDown,
@@ -43,27 +45,32 @@ from simsched.telemetry import (
     JobRefused,
     JobRepeated,
     JobYielded,
+    SessionResumed,
     SlotTaken,
+    StoreLost,
     UtteranceCut,
 )
 
 
 class JobLedger:
-    """The account of jobs and answers; one method per kind of event."""
+    """The account of jobs and answers; one method per kind of event. `jobs`: the remembered."""
 
-    def __init__(self, settings: CheckSettings, findings: Findings) -> None:
-        self._settings = settings
-        self._findings = findings
-        self._checked = findings.checked
-        self._bound_ns = settings.answer_bound_ns
+    def __init__(
+        self, settings: CheckSettings, findings: Findings, clients: Container[str] = ()
+    ) -> None:
+        self._settings, self._bound_ns = settings, settings.answer_bound_ns
+        self._findings, self._checked = findings, findings.checked
+        self._clients = clients
+        self._homes: dict[str, str] = {}
         self._account = dict.fromkeys(ACCOUNTS, 0)
-        self._jobs: dict[str, JobEntry] = {}
-        self.results = ResultRules(self._jobs, findings)
-        self._ended: Tail[str] = Tail(self._forget_job)
-        self._jobs_due: deque[JobEntry] = deque()
+        self.jobs: dict[str, JobEntry] = {}
+        self._jobs = self.jobs
+        self.results = ResultRules(self.jobs, findings)
+        self.how_made: Callable[[JobCreated], str] = lambda event: f"by phase {event.phase}"
+        self._ended, self._jobs_due = Tail[str](self._forget_job), deque[JobEntry]()
         self._utterances: dict[tuple[str, int], UtteranceEntry] = {}
-        self._settled: Tail[tuple[str, int]] = Tail(self._forget_utterance)
-        self._answers_due: deque[UtteranceEntry] = deque()
+        self._settled = Tail[tuple[str, int]](self._forget_utterance)
+        self._answers_due = deque[UtteranceEntry]()
 
     def sizes(self) -> dict[str, int]:
         """How much is remembered, by kind: to see that it stays bounded."""
@@ -85,17 +92,13 @@ class JobLedger:
         job = self._jobs.get(job_id)
         return job is None or (job.state not in (QUEUED, RUNNING) and job.ended_ns <= limit_ns)
 
-    def knows(self, job_id: str) -> bool:
-        """Whether a job was created, and not too long ago to be remembered."""
-        return job_id in self._jobs
-
     def goes_on(self, job_id: str) -> bool:
         """Whether a job is known and not over."""
         job = self._jobs.get(job_id)
         return job is not None and job.state in (QUEUED, RUNNING)
 
     def waits_since(self, job_id: str) -> int:
-        """Since when a job that is in line has waited; -1 if it is not."""
+        """Since when a job in line has waited for any node; -1 if it does not."""
         job = self._jobs.get(job_id)
         return job.queued_ns if job is not None and job.state == QUEUED else -1
 
@@ -105,24 +108,50 @@ class JobLedger:
         """An answer is owed from now on."""
         self._pass(event.at_ns)
         utterance = self._utterance(event.session, event.utterance, event.at_ns)
-        asked_again = utterance.instance not in ("", event.instance)
+        if utterance.is_stale:
+            utterance.is_stale = False
+            self._owe_again(utterance, event.at_ns)
         utterance.instance = event.instance
-        if asked_again and utterance.settled and utterance.owes_again():
+
+    def _owe_again(self, utterance: UtteranceEntry, at_ns: int) -> None:
+        """A client asks again, on its new connection: what was sent on the old one was lost."""
+        utterance.since_ns = at_ns
+        for lane in utterance.lanes.values():
+            lane.targets, lane.first = (), ""
+        if utterance.settled:
             utterance.settled = False
             self._answers_due.append(utterance)
+
+    def store_lost(self, _event: StoreLost) -> None:
+        """What it knew may be done once more; no answer may be given twice for that (I1)."""
+        for job in self._jobs.values():
+            job.forgotten = True
+
+    def session_resumed(self, event: SessionResumed) -> None:
+        """Its client is connected here now: who had it before answers into a dead socket."""
+        self._homes.pop(event.session, None)
+        self._homes[event.session] = event.instance
+        if len(self._homes) > REMEMBERED_MAX:
+            del self._homes[next(iter(self._homes))]
+        for utterance in list(self._utterances.values()):
+            if utterance.key[0] == event.session:
+                utterance.is_stale = True
+                if not utterance.settled:
+                    utterance.settled = True
+                    self._settled.push(utterance.key)
 
     def instance_down(self, event: InstanceDown) -> None:
         """Its jobs end with it, and it owes nothing; what comes all the same must still be one."""
         for job in list(self._jobs.values()):
             self._let_go(job, event.instance, event.at_ns)
-        for utterance in self._utterances.values():
+        for utterance in list(self._utterances.values()):
             if utterance.instance == event.instance and not utterance.settled:
                 utterance.settled = True
                 self._settled.push(utterance.key)
 
     def client_gone(self, event: ClientGone) -> None:
         """Nobody waits for the answers of this session any more."""
-        for utterance in self._utterances.values():
+        for utterance in list(self._utterances.values()):
             if utterance.key[0] == event.session and not utterance.settled:
                 utterance.settled = True
                 self._settled.push(utterance.key)
@@ -149,13 +178,6 @@ class JobLedger:
         """Without the store two instances cannot know of each other's answer."""
         self._lane(event.session, event.utterance, event.language, event.at_ns).alone = True
 
-    def answer_lost(self, event: AnswerLost) -> None:
-        """The answer did not arrive: it is owed once more, and may come once more."""
-        utterance = self._utterance(event.session, event.utterance, event.at_ns)
-        utterance.since_ns = event.at_ns
-        utterance.lanes.pop(event.language, None)
-        self._lane(event.session, event.utterance, event.language, event.at_ns)
-
     def job_yielded(self, event: JobYielded) -> None:
         """An instance leaves the job to another."""
         job = self._jobs.get(event.job)
@@ -167,10 +189,11 @@ class JobLedger:
         job = self._jobs.get(event.job)
         if job is None:
             return
-        if job.state == ABANDONED:
+        if job.state not in (QUEUED, RUNNING):
             self._revive(job, event.instance, event.at_ns)
-        job.gave_up |= job.holders
-        job.gave_up.pop(event.instance, None)
+        job.left_by |= job.gave_up | job.holders
+        job.left_by.pop(event.instance, None)
+        job.gave_up = {}
         job.holders = {event.instance: None}
 
     def job_created(self, event: JobCreated) -> None:
@@ -182,8 +205,8 @@ class JobLedger:
         if lane.job and lane.job != event.job:
             self._findings.add(
                 "I1", event.at_ns, event.job,
-                f"{event.session} utterance {event.utterance} to {event.target}: a second job "
-                f"(phase {event.phase}) while {lane.job} has not failed",
+                f"{event.session} utterance {event.utterance} to {event.target}: a second job, "
+                f"{self.how_made(event)}, while {lane.job} has not failed",
                 event.instance,
             )  # fmt: skip
         else:
@@ -194,6 +217,7 @@ class JobLedger:
             return
         job = JobEntry(event.job, lane, event.at_ns, event.attempt)
         job.holders[event.instance] = None
+        job.forgotten = known is not None and known.forgotten
         self._jobs[event.job] = job
         self._jobs_due.append(job)
         lane.jobs += 1
@@ -235,9 +259,9 @@ class JobLedger:
     # The life of a job
 
     def job_queued(self, event: JobQueued) -> None:
-        """A job waits for a node."""
+        """A new job waits for a node; one that is tried again just goes on."""
         job = self._held_by(event)
-        if job is not None and job.state in (QUEUED, RUNNING):
+        if job is not None and job.state in (QUEUED, RUNNING) and event.reason != RETRY:
             if job.state != QUEUED:
                 job.queued_ns = event.at_ns
             self._move(job, QUEUED)
@@ -267,6 +291,7 @@ class JobLedger:
 
     def _revive(self, job: JobEntry, instance: str, at_ns: int) -> None:
         job.holders = {instance: None}
+        job.gave_up.pop(instance, None)
         job.since_ns = at_ns
         job.lane.open += 1
         job.lane.job = job.job_id
@@ -282,11 +307,12 @@ class JobLedger:
     def job_ended(self, event: JobEnded) -> None:
         """A job is over, once."""
         job = self._jobs.get(event.job)
-        if job is None:
+        if job is None or job.left_by.pop(event.instance, "") is None:
             return
         if event.status != "completed" and self._beside(job, event):
             return
-        if job.lane.alone and job.state not in (QUEUED, RUNNING, LOST, ABANDONED):
+        apart = job.lane.alone or job.forgotten
+        if apart and job.state not in (QUEUED, RUNNING, LOST, ABANDONED):
             return  # without the store, two instances cannot know of each other's end
         if job.state == "failed" and job.ended_by != event.instance:
             return  # one gave it up, another one has done it: what the client gets is I3's affair
@@ -341,6 +367,8 @@ class JobLedger:
 
     def delivered(self, event: Delivered) -> None:
         """A target got its answer."""
+        if event.session in self._clients or self._is_elsewhere(event):
+            return
         utterance = self._utterance(event.session, event.utterance, event.at_ns)
         language = event.language
         if not language:
@@ -366,6 +394,10 @@ class JobLedger:
         if not utterance.settled and all(one.targets for one in utterance.lanes.values()):
             utterance.settled = True
             self._settled.push(utterance.key)
+
+    def _is_elsewhere(self, event: Delivered) -> bool:
+        """Whether the client of a session has left the instance that answers."""
+        return self._homes.get(event.session, event.instance) != event.instance
 
     def _utterance(self, session: str, index: int, at_ns: int) -> UtteranceEntry:
         key = (session, index)
@@ -414,14 +446,18 @@ class JobLedger:
     def _miss(self, utterance: UtteranceEntry, now_ns: int) -> None:
         """Each lane without an answer is a breach; so is an utterance without any lane."""
         session, index = utterance.key
+        utterance.settled = True
+        self._settled.push(utterance.key)
+        if session in self._clients:
+            return
         silent = [name for name, lane in utterance.lanes.items() if not lane.targets]
         for language in silent if utterance.lanes else ["any language"]:
             self._checked["I3"] += 1
+            why = why_silent(utterance.lanes.get(language), self._jobs)
             self._findings.add(
-                "I3", now_ns, session, f"I3 missing: utterance {index} in {language} got no answer"
-            )
-        utterance.settled = True
-        self._settled.push(utterance.key)
+                "I3", now_ns, session,
+                f"I3 missing: utterance {index} in {language} got no answer ({why})",
+            )  # fmt: skip
 
     def finish(self, now_ns: int, closed: frozenset[str]) -> None:
         """
@@ -431,9 +467,8 @@ class JobLedger:
         ended without one will never get it, whatever its bound.
         """
         self._pass(now_ns)
-        late_ns = now_ns - 2 * self._settings.scan_ns
         for job in list(self._jobs_due):
-            if job.state == QUEUED and job.deadline_ns < late_ns:
+            if job.state == QUEUED and job.deadline_ns < now_ns - 2 * self._settings.scan_ns:
                 self._lose(job, now_ns, "still in line after its deadline")
         for utterance in list(self._answers_due):
             if utterance.settled or utterance.key[0] not in closed:

@@ -8,11 +8,10 @@ itself is `result_queue`'s. Errors of the reference bypass the queue and leave a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from simsched.inbox import SendToSession
 from simsched.jobs import JobRequest
 from simsched.messages import (
     Error,
@@ -25,10 +24,9 @@ from simsched.messages import (
     UiEventType,
     UiStatus,
 )
-from simsched.result_queue import Released
+from simsched.result_queue import Released, ResultQueue
 from simsched.state import InstanceState, Session
 from simsched.telemetry import AnsweredAlone, Delivered
-from simsched.units import MS
 
 SILENT: Final = "elsewhere"
 """The outcome of an utterance that another instance answers; nothing is sent for it."""
@@ -58,10 +56,6 @@ class Delivery:
     def __init__(self, state: InstanceState) -> None:
         self._state = state
         self._runtime = state.runtime
-        self.on_unreachable: Callable[[Answer, str], None] = lambda _answer, _target: None
-        """Told of an answer whose target is not connected here."""
-        self.on_held: Callable[[Session], None] = lambda _session: None
-        """Told of a session whose answers wait for one from another instance."""
 
     def expect(self, session: Session, utterance: int, languages: tuple[str, ...]) -> None:
         """An utterance was cut: these languages will each have an outcome."""
@@ -84,29 +78,44 @@ class Delivery:
             leaving.insert(0, (answer, True))
         return leaving
 
-    def elsewhere(self, session: Session, utterance: int, language: str, *, is_over: bool) -> None:
-        """
-        Another instance has this utterance: its place here is given up in silence.
-
-        Not so if the session has moved here and the answer is still to come: then it comes here,
-        and in its turn.
-        """
+    def elsewhere(self, session: Session, utterance: int, language: str) -> None:
+        """Another instance answers this utterance: its place here is given up in silence."""
         if self._state.policy_of(session.session_id).result_order == "fcfs":
             return
-        if session.session_id in self._state.moved_here and not is_over:
-            policy = self._state.policy_of(session.session_id)
-            until_ns = self._runtime.now() + policy.gap_ms * MS
-            session.held_places[utterance, language] = None
-            session.results.wait_until(utterance, language, until_ns)
-            self.on_held(session)
-            return
-        session.held_places.pop((utterance, language), None)
         session.silenced[utterance, language] = None
         if len(session.silenced) > ANSWERED_REMEMBERED:
             del session.silenced[next(iter(session.silenced))]
         message = SessionCloseAck(session_id=session.session_id)
         silent = Answer(session.session_id, utterance, language, "", SILENT, "", message, ())
         self.send(self.queue(session, silent))
+
+    def asked(self, session: Session, utterance: int) -> None:
+        """A client that numbers its utterances asks for one."""
+        if session.asked is None:
+            return
+        session.asked[utterance] = None
+        if len(session.asked) > ANSWERED_REMEMBERED:
+            del session.asked[next(iter(session.asked))]
+
+    def connected(self, session: Session, results: ResultQueue[Answer]) -> None:
+        """
+        A client has connected anew, from another instance: it asks again for what it lacks.
+
+        Nothing that was sent to it before counts as heard, and no place in line is its any more.
+        """
+        session.asked = {}
+        session.answered.clear()
+        session.silenced.clear()
+        session.results = results
+
+    def has_answered(
+        self, session: Session, utterance: int, language: str, members: Sequence[str]
+    ) -> bool:
+        """Whether all targets of an utterance have been answered on their present connection."""
+        return self._keeps_place(session) and all(
+            (utterance, language, target) in session.answered
+            for target in members or (session.session_id,)
+        )
 
     def sweep(self, session: Session) -> list[tuple[Answer, bool]]:
         """Outcomes that time alone lets go."""
@@ -155,30 +164,10 @@ class Delivery:
             del session.answered[next(iter(session.answered))]
         return True
 
-    def forwarded(self, event: SendToSession) -> None:
-        """The answer of another instance, for a client that has moved here."""
-        answer = Answer(
-            event.session_id, event.utterance, event.language, event.job, event.outcome,
-            event.reason, event.message, (),
-        )  # fmt: skip
-        session = self._state.sessions.get(event.session_id)
-        if session is not None:
-            self.send(self.queue(session, answer))
-
     def _send_one(self, answer: Answer, target: str, *, gap: bool) -> None:
-        if not self.reaches(answer, target, gap=gap):
-            self._runtime.telemetry.count("answers_undeliverable")
-            self.on_unreachable(answer, target)
-
-    def reaches(self, answer: Answer, target: str, *, gap: bool) -> bool:
-        """
-        Send an answer; False if its target is not connected here.
-
-        What was in progress when a session moved may come out of turn: that counts as a gap.
-        """
-        gap = gap or answer.session_id in self._state.moved_here
         if not self._runtime.links.to_client(target, answer.message):
-            return False
+            self._runtime.telemetry.count("answers_undeliverable")
+            return
         self._state.emit(
             Delivered(
                 at_ns=self._runtime.now(), instance=self._runtime.instance_id,
@@ -187,7 +176,6 @@ class Delivery:
                 reason=answer.reason, gap=gap,
             )
         )  # fmt: skip
-        return True
 
     def fail(self, session: Session | None, answer: Answer) -> None:
         """An error outcome: in its turn, or at once where the policy keeps no place for it."""
@@ -205,7 +193,7 @@ class Delivery:
         self.ui_event(
             session_id, "", utterance, request.trace_id, UiEventType.ERROR, error=ErrorCode(code)
         )
-        message = Error(code=code, message=code)
+        message = Error(code=code, message=code, utterance_index=utterance)
         if code == ErrorCode.SCHEDULER_DEPENDENCY_DOWN:
             self.alone(request)
         self.fail(

@@ -25,7 +25,6 @@ from simsched.store import Binding
 from simsched.telemetry import (
     JobDispatched,
     JobEnded,
-    JobYielded,
     Operation,
     OpKind,
     Outcome,
@@ -95,7 +94,9 @@ class JobDispatcher:
             await self.refuse(job, job.reason)
             return
         attempt = job.attempt
-        if not job.node_id or await self.hand_over(job) or not job.waits_to_go(attempt):
+        if not job.waits_to_go(attempt):
+            return  # it has no node, or stands in line for another one
+        if await self.hand_over(job) or not job.waits_to_go(attempt):
             return
         if self._policy.node_loss == "event":
             await self.retry(job, "NODE_UNAVAILABLE")
@@ -131,7 +132,10 @@ class JobDispatcher:
 
     async def send_assignment(self, op: Operation, job: Job) -> bool:
         """Send `job_assign` here or through another instance; False: the node is nowhere."""
-        if self._policy.node_loss == "event" and self._state.cluster.is_gone(job.node_id):
+        acts = self._policy.node_loss == "event"
+        if acts and self._state.cluster.is_gone(job.node_id):
+            return False
+        if acts and self._runtime.point("node unreachable"):
             return False
         self._note_node(job)
         attempt = job.attempt
@@ -145,7 +149,8 @@ class JobDispatcher:
         try:
             passed_on = self._state.settings.shared and await self._pass_on(op, job, message)
         finally:
-            if not passed_on and job.attempt == attempt:
+            # Whose acknowledgement has come meanwhile has it, whatever the store says.
+            if not passed_on and job.attempt == attempt and not job.accepted_ns:
                 job.dispatched, job.dispatched_ns = False, before_ns
         if passed_on:
             self._dispatched(job)
@@ -218,15 +223,18 @@ class JobDispatcher:
             await self.give_back(op, job)
             verdict = await self._close_failed(op, job) if fenced else "ACCEPTED"
             self._runtime.end(op, Outcome.REFUSED)
-            if job.attempt != attempt:
-                return  # a claim that was under way has found a node after all
-            if verdict in ("DONE", "STALE"):
-                self.yield_to_other(job, is_over=verdict == "DONE")
+            if job.attempt != attempt and job.status is not JobStatus.PENDING:
+                if verdict not in ("ACCEPTED", "OURS"):
+                    return  # a claim that was under way has found a node after all
+                await self.give_back(op, job)  # and the store has closed that too
+            here = self._state.answers_here(job.request.session_id)
+            if verdict in ("MOVED", "DONE", "STALE") and not here:
+                self.yield_to_other(job)
                 return
         self.fail(job, code)
 
     async def _close_failed(self, op: Operation, job: Job) -> str:
-        """Write the failure down; ACCEPTED, or what another instance has made of the job."""
+        """Write the failure down; ACCEPTED, UNKNOWN, or what another instance has made of it."""
         request, attempt = job.request, job.attempt
         try:
             verdict = await self._store.complete(
@@ -236,16 +244,19 @@ class JobDispatcher:
         except StoreUnavailable:
             self._runtime.telemetry.count("store_unavailable")
             self._delivery.alone(job.request)
-            return "ACCEPTED"
+            return "UNKNOWN"
         return verdict
 
     def fail(self, job: Job, code: str) -> None:
         """A job came to nothing: the client hears it, and the books are closed."""
         if job.ended:
             return
-        if job.status is not JobStatus.COMPLETED_NO_TEXT:
+        if job.status is not JobStatus.COMPLETED_NO_TEXT and self._wanted(job.request):
             self.tell_error(job, code)
         self.end(job, JobStatus.FAILED, code)
+
+    def _wanted(self, request: JobRequest) -> bool:
+        return self._state.wants(request)
 
     def tell_error(self, job: Job, code: str) -> None:
         """The error outcome of a job, in its turn."""
@@ -256,7 +267,9 @@ class JobDispatcher:
             self._state.sessions.get(request.session_id),
             Answer(
                 request.session_id, request.utterance, request.target_language, job.job_id,
-                "error", code, Error(code=error, message=code), request.targets,
+                "error", code,
+                Error(code=error, message=code, utterance_index=request.utterance),
+                request.targets,
             ),
         )  # fmt: skip
 
@@ -291,22 +304,18 @@ class JobDispatcher:
             self._ended(job, status)
             self._let_go(job.request)
 
-    def yield_to_other(self, job: Job, *, is_over: bool) -> None:
+    def yield_to_other(self, job: Job) -> None:
         """Another instance has the job: ours is forgotten without a word to anybody."""
+        if job.ended:
+            return
         self._state.pending.remove(job.request.pair, job)
         job.cancelled = True
         self._state.book.drop(job)
-        self._state.emit(
-            JobYielded(
-                at_ns=self._runtime.now(), instance=self._runtime.instance_id, job=job.job_id
-            )
-        )
+        births.let_go(self._state, job)
         session = self._state.sessions.get(job.request.session_id)
-        if session is not None:
+        if session is not None and self._wanted(job.request):
             request = job.request
-            self._delivery.elsewhere(
-                session, request.utterance, request.target_language, is_over=is_over
-            )
+            self._delivery.elsewhere(session, request.utterance, request.target_language)
         self._let_go(job.request)
 
     def _ended(self, job: Job, status: JobStatus) -> None:

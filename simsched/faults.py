@@ -85,6 +85,10 @@ KINDS: Final = {
         ("node",), ("count", "delay_ms"), False, False,
         "its next count results leave delay_ms late",
     ),
+    "result_fail": Kind(
+        ("node",), ("count",), False, False,
+        "its next count jobs end with a failure that it reports",
+    ),
     "redis_slow": Kind(
         ("redis",), ("for_ms", "delay_ms"), False, False,
         "every call keeps the server busy delay_ms longer",

@@ -82,8 +82,8 @@ INVARIANTS: Final = (
     ),
     Invariant(
         "I10",
-        "A node known to be gone receives no job.",
-        "已知离线的节点不再收到任务。",
+        "A node known to be gone receives no job, and keeps none.",
+        "已知离线的节点不再收到任务，也不再保有任务。",
     ),
     Invariant(
         "I11",
@@ -111,6 +111,11 @@ INVARIANTS: Final = (
         "当合适的槽位空闲超过两个扫描周期时，没有任务会放弃等待。",
     ),
     Invariant(
+        "I16",
+        "Once nothing is broken any more, an utterance gets its translation.",
+        "一切恢复正常之后，每句话都得到译文。",
+    ),
+    Invariant(
         CONSERVATION,
         "Every job made has ended, waits, or runs within its bound: none is lost.",
         "每个已创建的任务要么已结束，要么在限期内排队或运行：没有丢失。",
@@ -127,7 +132,9 @@ class CheckSettings:
     `hangover_ns` is the slack that a hangover and the steps after it may add to a cut, `scan_ns`
     the period of the timeout scan and so the slack of every bound, `gap_ns` how long an answer may
     be held back for its turn, `binding_ttl_ns` how long a request keeps its job. `nodes_alike` says
-    that every node takes every job, so that a free slot is free for whoever waits (I15).
+    that every node takes every job, so that a free slot is free for whoever waits (I15), and `told`
+    that the world says what it breaks (`Disturbed`), so that whatever fails in between is a breach
+    (I16, and what a broken node or store would excuse).
 
     Raises:
         ConfigError: if a number is negative.
@@ -142,6 +149,7 @@ class CheckSettings:
     gap_ns: int = 10 * SECOND
     binding_ttl_ns: int = 90 * SECOND
     nodes_alike: bool = False
+    told: bool = False
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

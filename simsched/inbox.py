@@ -31,9 +31,14 @@ class DispatchToNode(msgspec.Struct, frozen=True, gc=False):
 
 
 class ForwardResult(msgspec.Struct, frozen=True, gc=False):
-    """A node's result, or its word on a running job, for a session that you own."""
+    """
+    A node's result, or its word on a running job, for a session that you own.
+
+    `hops` counts how often it was forwarded, this time included: see `results.HOPS_MAX`.
+    """
 
     message: JobResult | JobAck | JobStarted | NodeAsrPartial
+    hops: int = 1
 
 
 class SendToSession(msgspec.Struct, frozen=True, gc=False):

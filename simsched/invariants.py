@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+from simsched.calm_rules import CalmRules
+from simsched.client_rules import ClientRules
 from simsched.conservation import JobLedger
 from simsched.findings import (
     CONSERVATION,
@@ -26,12 +28,16 @@ from simsched.findings import (
     Invariant,
     Violation,
 )
+from simsched.ledger_entries import ABANDONED
 from simsched.telemetry import (
     AnsweredAlone,
-    AnswerLost,
+    ClaimRepeated,
+    ClientAsked,
     ClientGone,
+    ClientHeard,
     Delivered,
     Disturbed,
+    EndAccepted,
     Event,
     InstanceDown,
     JobAdopted,
@@ -43,6 +49,8 @@ from simsched.telemetry import (
     JobRefused,
     JobRepeated,
     JobYielded,
+    LetterLies,
+    NodeGranted,
     NodeOffline,
     NodeRegistered,
     NodeRunning,
@@ -52,9 +60,13 @@ from simsched.telemetry import (
     ResultSuppressed,
     SessionClosed,
     SessionOpened,
+    SessionResumed,
     SlotFreed,
+    SlotsCounted,
     SlotsForgotten,
+    SlotsTried,
     SlotTaken,
+    StoreLost,
     UtteranceCut,
 )
 from simsched.utterance_rules import CutComparison, SessionRules, compare_cuts, same_cuts
@@ -93,6 +105,13 @@ class _Held(NamedTuple):
     forgotten: bool = False
 
 
+class _Lock(NamedTuple):
+    """A request lock: who holds it, and whether two ever held it at a time."""
+
+    owner: str = ""
+    shared: bool = False
+
+
 class NodeRules:
     """Slots, nodes that are gone, and locks."""
 
@@ -103,6 +122,8 @@ class NodeRules:
         self._checked = findings.checked
         self._ledger = ledger
         self._slots: dict[str, int] = {}
+        self._homes: dict[str, str] = {}
+        self._locks: dict[str, _Lock] = {}
         self._gone: dict[str, NodeOffline] = {}
         self._held: dict[str, dict[tuple[str, int], _Held]] = {}
         self._nodes_alike = settings.nodes_alike
@@ -114,15 +135,20 @@ class NodeRules:
         return {
             "nodes": len(self._slots),
             "nodes_gone": len(self._gone),
+            "locks": len(self._locks),
             "slots_held": sum(len(held) for held in self._held.values()),
         }
 
     def node_registered(self, event: NodeRegistered) -> None:
         self._slots[event.node] = event.slots
+        self._homes[event.node] = event.instance
         self._gone.pop(event.node, None)
 
     def node_offline(self, event: NodeOffline) -> None:
-        """Its leases end with it."""
+        """Its leases end with it; who hears late of a node that is elsewhere now takes none."""
+        if self._homes.get(event.node, event.instance) != event.instance:
+            return
+        self._homes.pop(event.node, None)
         if event.node not in self._gone:
             self._gone[event.node] = event
         self._slots.pop(event.node, None)
@@ -187,7 +213,7 @@ class NodeRules:
         for key, slot in self._held.pop(event.node, {}).items():
             if self._ledger.goes_on(key[0]):
                 kept[key] = slot._replace(forgotten=True)
-            elif self._ledger.knows(key[0]):
+            elif key[0] in self._ledger.jobs:
                 self._judge_slot(event.node, key, slot, event.at_ns)
             elif event.at_ns - slot.taken_ns < self._creation_ns:
                 kept[key] = slot._replace(forgotten=True)
@@ -204,7 +230,8 @@ class NodeRules:
             return
         nothing: dict[tuple[str, int], _Held] = {}
         free = any(
-            slots > len(self._held.get(node, nothing)) for node, slots in self._slots.items()
+            slots > _alive(self._held.get(node, nothing), event.at_ns)
+            for node, slots in self._slots.items()
         )
         if not free:
             self._free_since_ns = -1
@@ -238,7 +265,27 @@ class NodeRules:
                 f"I2b: the node runs {event.running} jobs on {slots} slots", event.instance,
             )  # fmt: skip
 
+    def how_made(self, event: JobCreated) -> str:
+        """What kept the creation of a job apart from others of the same request."""
+        if event.phase == 1:
+            return "past the request lock"
+        lock = self._locks.get(event.request)
+        if lock is None:
+            return "without a lock"
+        return "under a lock that was not its own alone" if lock.shared else "under a sound lock"
+
+    def _lock_moves(self, event: RequestLock) -> None:
+        lock = self._locks.pop(event.request, _Lock())
+        if event.taken:
+            lock = _Lock(event.owner, lock.shared or bool(lock.owner))
+        else:
+            lock = _Lock("", lock.shared or not event.released_by_owner)
+        self._locks[event.request] = lock
+        if len(self._locks) > REMEMBERED_MAX:
+            del self._locks[next(iter(self._locks))]
+
     def request_lock(self, event: RequestLock) -> None:
+        self._lock_moves(event)
         if event.taken:
             return
         self._checked["I9"] += 1
@@ -267,9 +314,17 @@ class NodeRules:
         job, attempt = key
         limit_ns = now_ns - self._scan_ns
         if slot.taken_ns <= limit_ns and self._ledger.ended_before(job, limit_ns):
+            entry = self._ledger.jobs.get(job)
+            orphan = entry is not None and entry.state == ABANDONED
+            why = "its owner died" if orphan else "its job is over"
             self._findings.add(
-                "I5", now_ns, node, f"the slot of {job} attempt {attempt} was never freed"
+                "I5", now_ns, node, f"the slot of {job} attempt {attempt} was never freed: {why}"
             )
+
+
+def _alive(held: Mapping[tuple[str, int], _Held], now_ns: int) -> int:
+    """How many slots are held: a lease that has run out holds none."""
+    return sum(not 0 < slot.expires_ns <= now_ns for slot in held.values())
 
 
 class Checker:
@@ -282,9 +337,11 @@ class Checker:
 
     def __init__(self, settings: CheckSettings) -> None:
         self._findings = Findings()
-        self._jobs = jobs = JobLedger(settings, self._findings)
+        self._clients = clients = ClientRules(self._findings)
+        self._jobs = jobs = JobLedger(settings, self._findings, clients)
         self._sessions = sessions = SessionRules(settings, self._findings)
         self._nodes = nodes = NodeRules(settings, self._findings, jobs)
+        jobs.how_made = nodes.how_made
         self._rules: dict[type[Event], tuple[Callable[[Any], None], ...]] = {
             SessionOpened: (sessions.session_opened,),
             SessionClosed: (sessions.session_closed,),
@@ -312,9 +369,42 @@ class Checker:
             JobAdopted: (jobs.job_adopted,),
             JobYielded: (jobs.job_yielded,),
             AnsweredAlone: (jobs.answered_alone,),
-            AnswerLost: (jobs.answer_lost,),
-            ClientGone: (jobs.client_gone,),
+            SessionResumed: (jobs.session_resumed, sessions.session_resumed),
+            StoreLost: (jobs.store_lost,),
+            ClientAsked: (clients.asked,),
+            ClientHeard: (clients.heard,),
+            ClientGone: (jobs.client_gone, clients.gone),
         }
+        self._calm = CalmRules(settings, self._findings, jobs.jobs)
+        if settings.told:
+            self._judge_calm(self._calm)
+
+    def _judge_calm(self, calm: CalmRules) -> None:
+        """Rules for a world that says what it breaks; they come before those that move jobs on."""
+        rules: dict[type[Event], Callable[[Any], None]] = {
+            Disturbed: calm.disturbed,
+            UtteranceCut: calm.utterance_cut,
+            SlotTaken: calm.slot_taken,
+            JobCreated: calm.job_created,
+            JobAssigned: calm.job_runs,
+            JobDispatched: calm.job_runs,
+            JobAdopted: calm.job_adopted,
+            JobQueued: calm.job_queued,
+            JobEnded: calm.job_ended,
+            ResultReceived: calm.result_received,
+            ResultAccepted: calm.result_accepted,
+            NodeOffline: calm.node_offline,
+            NodeRunning: calm.node_running,
+            SlotsCounted: calm.slots_counted,
+            SlotsTried: calm.slots_tried,
+            LetterLies: calm.letter_lies,
+            EndAccepted: calm.end_accepted,
+            ClaimRepeated: calm.claim_repeated,
+            NodeGranted: calm.node_granted,
+            Delivered: calm.delivered,
+        }
+        for kind, rule in rules.items():
+            self._rules[kind] = (rule, *self._rules.get(kind, ()))
 
     @property
     def violations(self) -> list[Violation]:
@@ -339,8 +429,10 @@ class Checker:
 
     def finish(self, now_ns: int) -> None:
         """The run ends: judge what is left. Work that is still within its bound is censored."""
+        self._calm.passes(now_ns)
         self._jobs.finish(now_ns, self._sessions.closed())
         self._nodes.finish(now_ns)
+        self._clients.finish(now_ns)
 
     def conservation(self) -> dict[str, int]:
         """Jobs by what became of them; `created` is the sum of the others, `lost` must be 0."""
@@ -348,4 +440,5 @@ class Checker:
 
     def sizes(self) -> dict[str, int]:
         """How much is remembered, by kind: bounded by the work in progress and fixed tails."""
-        return self._jobs.sizes() | self._sessions.sizes() | self._nodes.sizes()
+        found = self._jobs.sizes() | self._sessions.sizes() | self._nodes.sizes()
+        return found | self._calm.sizes() | self._clients.sizes()

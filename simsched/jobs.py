@@ -84,7 +84,6 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     first_audio_ms: int = 0
     features: tuple[str, ...] = ()
     pending_ns: int | None = None
-    again: bool = False
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -108,6 +107,7 @@ class Job:
 
     __slots__ = (
         "accepted_ns",
+        "again",
         "announced",
         "attempt",
         "cancelled",
@@ -116,10 +116,10 @@ class Job:
         "dispatched",
         "dispatched_ns",
         "failovers",
-        "is_over",
         "job_id",
         "leased_ns",
         "node_id",
+        "number",
         "phase",
         "reason",
         "request",
@@ -128,11 +128,14 @@ class Job:
         "tried_nodes",
     )
 
-    def __init__(self, job_id: str, request: JobRequest, created_ns: int, phase: int) -> None:
+    def __init__(
+        self, job_id: str, request: JobRequest, created_ns: int, phase: int, number: int = 0
+    ) -> None:
         self.job_id = job_id
         self.request = request
         self.created_ns = created_ns
         self.phase = phase
+        self.number = number
         self.status = JobStatus.PENDING
         self.node_id = ""
         self.attempt = 0
@@ -144,7 +147,7 @@ class Job:
         self.deadline_ns = 0
         self.tried_nodes: tuple[str, ...] = ()
         self.cancelled = False
-        self.is_over = False
+        self.again = False
         self.announced = False
         self.leased_ns = 0
         self.reason = ""

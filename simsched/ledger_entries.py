@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 QUEUED: Final = "queued"
@@ -11,6 +12,9 @@ REFUSED: Final = "refused"
 FINISHED: Final = "finished"
 ABANDONED: Final = "abandoned"
 """Its instance died, and nobody has gone on with it."""
+
+RETRY: Final = "RETRY"
+"""Why a job is in line that has failed on a node: that one it would rather not have again."""
 
 ENDS: Final = {"completed": FINISHED, "failed": "failed", "cancelled": "cancelled"}
 """The account in which a job ends, by its status."""
@@ -27,10 +31,13 @@ class JobEntry:
         "deadline_ns",
         "ended_by",
         "ended_ns",
+        "failed_attempt",
+        "forgotten",
         "gave_up",
         "holders",
         "job_id",
         "lane",
+        "left_by",
         "queued_ns",
         "received",
         "refused",
@@ -46,6 +53,8 @@ class JobEntry:
         self.holders: dict[str, None] = {}
         # Who had it too when it ended: each may still give it up, once.
         self.gave_up: dict[str, None] = {}
+        # From whom another instance has taken it over: each may end its own part once, unnoticed.
+        self.left_by: dict[str, None] = {}
         self.since_ns = since_ns
         self.attempt = attempt
         self.state = RUNNING
@@ -54,7 +63,10 @@ class JobEntry:
         self.ended_by = ""
         self.ended_ns = 0
         self.refused = False
+        # The store may have forgotten it: it may be done once more, but not answered.
+        self.forgotten = False
         self.accepted = 0
+        self.failed_attempt = 0
         # Answers of the current attempt that came, and that were dropped.
         self.received = 0
         self.suppressed = 0
@@ -88,29 +100,21 @@ class Lane:
 
 
 class UtteranceEntry:
-    """What is owed for one utterance since `since_ns`."""
+    """
+    What is owed for one utterance since `since_ns`.
 
-    __slots__ = ("instance", "key", "lanes", "settled", "since_ns")
+    `is_stale`: its client has connected anew since, and may ask for it again.
+    """
+
+    __slots__ = ("instance", "is_stale", "key", "lanes", "settled", "since_ns")
 
     def __init__(self, key: tuple[str, int], since_ns: int) -> None:
         self.instance = ""
+        self.is_stale = False
         self.key = key
         self.since_ns = since_ns
         self.lanes: dict[str, Lane] = {}
         self.settled = False
-
-    def owes_again(self) -> bool:
-        """
-        Whether an answer is owed anew: it is asked for elsewhere after it was settled here.
-
-        Who was told of an error may be answered anew; who lost its instance without an answer must.
-        """
-        lanes = list(self.lanes.values())
-        unanswered = not lanes or any(not lane.targets for lane in lanes)
-        for lane in lanes:
-            if lane.first == "error":
-                lane.targets, lane.first = (), ""
-        return unanswered
 
     def language_of(self, job: JobEntry | None) -> str:
         """The language of a job of this utterance; where it is not known, the first there is."""
@@ -118,3 +122,11 @@ class UtteranceEntry:
             if job is not None and lane is job.lane:
                 return language
         return next(iter(self.lanes), "")
+
+
+def why_silent(lane: Lane | None, jobs: Mapping[str, JobEntry]) -> str:
+    """What became of the job that was to answer, as far as it is remembered."""
+    if lane is None or not lane.jobs:
+        return "no job was made for it"
+    job = jobs.get(lane.job)
+    return f"its job: {job.state}" if job is not None else "its job was given up"

@@ -9,8 +9,9 @@ a handler of their own (`results`). Nothing here chooses nodes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from simsched import steps
 from simsched.chance import key_of
@@ -216,7 +217,7 @@ class NodeDesk:
         self.on_transition(gone, reason)
         if publishes:
             self._announce(gone)
-        await self._recovery.node_lost(node_id)
+        await self._recovery.node_lost(node_id, here=True)
 
     async def watch(self) -> None:
         """Look for nodes that have gone silent, for as long as the instance lives."""

@@ -12,11 +12,12 @@ come in as nanoseconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from simsched.languages import NO_LANGUAGES, LanguageCapabilities, Pair
 from simsched.modules import CORE_TYPES
@@ -112,8 +113,7 @@ class HealthLimits:
             raise ValueError("health limits are positive")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstalledService:
+class InstalledService(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One service of a node; `type` and `status` (running, stopped, error) in lower case."""
 
     service_id: str
@@ -182,9 +182,12 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.health in ONLINE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeRecord:
-    """What the registry knows of a node. Times in nanoseconds of the world's clock."""
+class NodeRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """
+    What the registry knows of a node. Times in nanoseconds of the world's clock.
+
+    A struct for the same reason as `NodeView`: a heartbeat makes three of them.
+    """
 
     node_id: str
     ordinal: int
@@ -275,8 +278,7 @@ def is_healthy(record: NodeRecord, *, needs_gpu: bool = True) -> bool:
     return equipped and 0 <= record.gpu_percent <= 100 and bool(core) and running
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Advance:
+class Advance(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The record after a signal; `reason` is "" unless the state changed."""
 
     record: NodeRecord

@@ -19,22 +19,19 @@ from typing import TYPE_CHECKING, Final
 from simsched import steps
 from simsched.chance import key_of
 from simsched.errors import StoreUnavailable
-from simsched.inbox import DispatchToNode, ForwardResult, SendToSession
-from simsched.jobs import job_name
+from simsched.inbox import DispatchToNode, ForwardResult
 from simsched.telemetry import Operation, OpKind
 from simsched.units import MS, SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from simsched.delivery import Answer, Delivery
-    from simsched.dispatch import JobDispatcher
     from simsched.inbox import InboxEvent
     from simsched.recovery import Recovery
     from simsched.state import InstanceState
 
-PASS_ON_TRIES: Final = 30
-"""How often, once a second, it is asked where a client has gone before its answer is given up."""
+FORGOTTEN_NS: Final = 600 * SECOND
+"""How long somebody who is gone is remembered, here as in `presence.lua`."""
 
 SIGNS: Final = 3
 """How many signs of life an instance gives within the time after which it counts as gone."""
@@ -47,18 +44,15 @@ class Presence:
         self,
         state: InstanceState,
         recovery: Recovery,
-        dispatcher: JobDispatcher,
-        delivery: Delivery,
         take: Callable[[InboxEvent], None],
     ) -> None:
         self._state = state
-        self._dispatcher = dispatcher
-        self._delivery = delivery
         self._recovery = recovery
         self._take = take
         self._runtime = state.runtime
         self._store = state.store
         self._entity = key_of("presence", state.runtime.instance_id)
+        self._seen: dict[str, int] = {}
         self._watched: dict[str, None] = {}
         self.on_forgotten: Callable[[], None] = lambda: None
         """Told that the store knows nothing of us any more."""
@@ -70,16 +64,16 @@ class Presence:
             await self._runtime.sleep(self._state.settings.presence_ns // SIGNS)
 
     async def look(self) -> None:
-        """One sign, and one look at who gives none."""
+        """One sign, and one look at who gives none; a sign may be missed without harm."""
+        if self._runtime.point("sign missed"):
+            return
         op = self._runtime.begin(OpKind.BACKGROUND, self._entity, self._runtime.now())
         try:
             gone = await self._store.be_present(op, self._state.settings.presence_ns // MS)
             if self._store.forgot:
                 self._runtime.telemetry.count("store_forgot")
                 self.on_forgotten()
-            await self._look_after(op, gone)
-            for session_id in list(self._state.moved_here):
-                await self._drop_answered(op, session_id)
+            await self._look_after(op, [*gone, *self._missing()])
         except StoreUnavailable:
             self._runtime.telemetry.count("store_unavailable")
         self._runtime.end(op)
@@ -92,6 +86,16 @@ class Presence:
         except StoreUnavailable:
             self._runtime.telemetry.count("store_unavailable")
         self._runtime.end(op)
+
+    def _missing(self) -> list[str]:
+        """Who was there once and is in no list any more: a store that forgot knows no dead."""
+        now = self._runtime.now()
+        for name in self._store.versions:
+            self._seen[name] = now
+        for name in [name for name, at_ns in self._seen.items() if now - at_ns > FORGOTTEN_NS]:
+            del self._seen[name]
+        limit_ns = self._state.settings.presence_ns
+        return [name for name, at_ns in self._seen.items() if now - at_ns > limit_ns]
 
     async def _look_after(self, op: Operation, gone: list[str]) -> None:
         before, self._state.gone_instances = self._state.gone_instances, tuple(gone)
@@ -128,20 +132,15 @@ class Presence:
         """
         op = self._runtime.begin(OpKind.CONTROL, self._entity, self._runtime.now())
         self._state.moved_here[session_id] = None
-        while session_id in self._state.moved_here:
-            try:
-                await self._store.own(op, "session", session_id)
-                await self._drop_answered(op, session_id)
-                for name in dict.fromkeys((*self._state.gone_instances, *([left] if left else []))):
-                    await self.read_inbox_of(op, name)
-                if left and left not in self._watched:
-                    self._runtime.start(self._watch_inbox_of(left), name=f"inbox of {left}")
-                break
-            except StoreUnavailable:
-                self._runtime.telemetry.count("store_unavailable")
-                await self._runtime.sleep(SECOND)
-                if not self._runtime.links.has_client(session_id):
-                    break  # it has moved on meanwhile
+        try:
+            await self._store.own(op, "session", session_id)
+            for name in dict.fromkeys((*self._state.gone_instances, *([left] if left else []))):
+                await self.read_inbox_of(op, name)
+            if left and left not in self._watched:
+                self._runtime.start(self._watch_inbox_of(left), name=f"inbox of {left}")
+        except StoreUnavailable:
+            # The next claim or end of a job that meets the old owner says it again.
+            self._runtime.telemetry.count("store_unavailable")
         self._runtime.end(op)
 
     async def _watch_inbox_of(self, instance_id: str) -> None:
@@ -162,50 +161,6 @@ class Presence:
                 self._runtime.telemetry.count("store_unavailable")
         self._runtime.end(op)
         del self._watched[instance_id]
-
-    async def _drop_answered(self, op: Operation, session_id: str) -> None:
-        """Its client was elsewhere for a while: what was answered there is over here, too."""
-        jobs = [job for job in self._state.book.jobs.values() if not job.ended]
-        for job in jobs:
-            if job.request.session_id == session_id and job.attempt:
-                _, _, done = await self._store.claim_of(op, job.job_id)
-                if done and not job.ended:
-                    self._dispatcher.yield_to_other(job, is_over=True)
-        session = self._state.sessions.get(session_id)
-        for utterance, language in list(session.held_places) if session is not None else ():
-            _, _, done = await self._store.claim_of(op, job_name(session_id, utterance, language))
-            if done and session is not None:
-                self._delivery.elsewhere(session, utterance, language, is_over=True)
-
-    def answer_elsewhere(self, answer: Answer, target: str) -> None:
-        """The client of an answer is not here: pass it on to where its session has moved."""
-        if target == answer.session_id:  # a member of a room is where it is
-            self._runtime.start(self._pass_on(answer), name=f"pass on to {target}")
-
-    async def _pass_on(self, answer: Answer) -> None:
-        """Once a second, until the client is found, here or elsewhere, or is away for long."""
-        op = self._runtime.begin(OpKind.CONTROL, self._entity, self._runtime.now())
-        for _ in range(PASS_ON_TRIES):
-            try:
-                if await self._passed_on(op, answer):
-                    break
-            except StoreUnavailable:
-                self._runtime.telemetry.count("store_unavailable")
-            await self._runtime.sleep(SECOND)
-            if self._delivery.reaches(answer, answer.session_id, gap=True):
-                break
-        self._runtime.end(op)
-
-    async def _passed_on(self, op: Operation, answer: Answer) -> bool:
-        owner = await self._store.owner_of(op, "session", answer.session_id, site=4)
-        if owner in ("", self._runtime.instance_id):
-            return False
-        event = SendToSession(
-            session_id=answer.session_id, message=answer.message, utterance=answer.utterance,
-            language=answer.language, job=answer.job_id, outcome=answer.outcome,
-            reason=answer.reason,
-        )  # fmt: skip
-        return await self._runtime.links.to_instance(steps.INBOX_APPEND, op, owner, event)
 
 
 def session_of(event: InboxEvent) -> str:

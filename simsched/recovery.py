@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from simsched import births, steps
 from simsched.chance import key_of
+from simsched.claims import ELSEWHERE
 from simsched.delivery import Delivery
 from simsched.errors import StoreUnavailable
 from simsched.inbox import DispatchToNode
@@ -49,12 +50,15 @@ class Recovery:
         self._pumping = False
         self._asked: deque[tuple[str, int, bool]] = deque()
         self._retrying: dict[str, None] = {}
-        dispatcher.retry = self.retry_elsewhere
+        dispatcher.retry = dispatcher.claims.retry = self.retry_elsewhere
         self._order_watch: dict[str, None] = {}
 
     def _background(self) -> Operation:
         self._rounds += 1
         return self._runtime.begin(OpKind.BACKGROUND, self._entity, self._rounds)
+
+    def _wanted(self, job: Job) -> bool:
+        return self._state.wants(job.request)
 
     def _policy_of(self, job: Job) -> Policy:
         return self._state.policy_of(job.request.session_id)
@@ -89,7 +93,7 @@ class Recovery:
 
     async def slot_freed(self, node_id: str) -> None:
         """A node has a free slot: the first in line that it suits may have it."""
-        if len(self._state.pending):
+        if len(self._state.pending) and not self._runtime.point("wake lost"):
             await self.pump(hint=node_id, most=1)
             self._arm()
 
@@ -146,8 +150,8 @@ class Recovery:
         if verdict == "CLAIMED":
             self._assigned(job)
             await self._dispatcher.dispatch(job)
-        elif verdict in ("BOUND", "OVER"):
-            self._dispatcher.yield_to_other(job, is_over=verdict == "OVER")
+        elif verdict in ELSEWHERE:
+            self._dispatcher.yield_to_other(job)
         return True
 
     def _assigned(self, job: Job) -> None:
@@ -160,25 +164,35 @@ class Recovery:
 
     # Failing over
 
-    async def node_lost(self, node_id: str) -> None:
-        """A node's socket closed: its jobs go elsewhere at once, if the policy acts on it (W14)."""
+    async def node_lost(self, node_id: str, *, here: bool) -> None:
+        """
+        A node is gone: its jobs go elsewhere at once, if the policy acts on it (W14).
+
+        `here`: it was connected to this instance, which tells the store.
+        """
         held = list(self._state.node_jobs.get(node_id, ()))
         if self._policy.node_loss != "event":
             return
+        freed = here and await self._tell_gone(node_id)
+        for job_id in held:
+            job = self._state.book.get(job_id)
+            if job is not None and not job.ended and job.node_id == node_id:
+                if freed and job.reserved:
+                    job.reserved = False
+                    self._dispatcher.slot_freed(job, node_id, job.attempt)
+                await self.retry_elsewhere(job, "WS_DISCONNECTED")
+
+    async def _tell_gone(self, node_id: str) -> bool:
+        """Whether the store has dropped all leases of a node."""
         op = self._background()
+        freed = False
         try:
-            await self._store.node_gone(op, node_id)
+            freed = await self._store.node_gone(op, node_id)
         except StoreUnavailable:
             self._runtime.telemetry.count("store_unavailable")
             self._state.gone_unsaid[node_id] = None
         self._runtime.end(op)
-        for job_id in held:
-            job = self._state.book.get(job_id)
-            if job is not None and not job.ended and job.node_id == node_id:
-                if job.reserved:
-                    job.reserved = False
-                    self._dispatcher.slot_freed(job, node_id, job.attempt)
-                await self.retry_elsewhere(job, "WS_DISCONNECTED")
+        return freed
 
     async def node_unreachable(self, node_id: str, reason: str) -> None:
         """The instance that a node is connected to is gone; the node's own leases are its own."""
@@ -197,10 +211,28 @@ class Recovery:
         finally:
             del self._retrying[job.job_id]
 
+    async def _has_left(self, job: Job) -> bool:
+        """Whether the client of a job is at another instance, which goes on with it."""
+        session_id, state = job.request.session_id, self._state
+        may = state.settings.shared and self._policy.job_scheme == "claim"
+        if not may or job.request.targets or self._runtime.links.has_client(session_id):
+            return False
+        op = self._background()
+        try:
+            owner = await self._store.owner_of(op, "session", session_id, site=4)
+        except StoreUnavailable:
+            owner = ""
+        self._runtime.end(op)
+        is_back = self._runtime.links.has_client(session_id)
+        return not is_back and owner not in ("", self._runtime.instance_id)
+
     async def _try_others(self, job: Job, reason: str) -> None:
         policy = self._policy_of(job)
+        if await self._has_left(job):
+            self._dispatcher.yield_to_other(job)
+            return
         while not job.ended:
-            if job.failovers >= policy.failover_max:
+            if job.failovers >= policy.failover_max or not self._wanted(job):
                 await self._dispatcher.refuse(job, reason)
                 return
             job.failovers += 1
@@ -213,10 +245,10 @@ class Recovery:
                 reason = "NODE_UNAVAILABLE"
                 if self._policy.node_loss != "event":
                     await self._dispatcher.refuse(job, reason)
-            elif verdict in ("BOUND", "OVER"):
-                self._dispatcher.yield_to_other(job, is_over=verdict == "OVER")
+            elif verdict in ELSEWHERE:
+                self._dispatcher.yield_to_other(job)
                 return
-            elif verdict == "ENDED":
+            elif verdict in ("ENDED", "FOLLOWED"):
                 return
             elif policy.pending == "queue":
                 await self._line_up_again(job)
@@ -270,7 +302,7 @@ class Recovery:
         job.move(JobStatus.PENDING)
         job.dispatched = False
         job.deadline_ns = self._runtime.now() + self._policy_of(job).pending_ms * MS
-        self._state.pending.push(job.request.pair, job)
+        births.queued(self._state, job, "RETRY")
         self.waits(job)
 
     async def _choose_again(self, ctx: JobContext, job: Job, *, excluded: tuple[str, ...]) -> str:
@@ -330,6 +362,9 @@ class Recovery:
         if not job.dispatched:
             await self._dispatcher.refuse(job, "PENDING_TIMEOUT")
             return
+        if await self._has_left(job):
+            self._dispatcher.yield_to_other(job)
+            return
         self.send_cancel(job, "job_timeout")
         await self.retry_elsewhere(job, "JOB_TIMEOUT")
 
@@ -338,9 +373,16 @@ class Recovery:
         if self._policy.slots != "lease":
             return
         now, half_ns = self._runtime.now(), self._policy.lease_ms * MS // 2
+        aged = [
+            job
+            for job in self._state.book.jobs.values()
+            if job.reserved and now - job.leased_ns >= half_ns
+        ]
         due: dict[str, list[Job]] = {}
-        for job in self._state.book.jobs.values():
-            if job.reserved and now - job.leased_ns >= half_ns:
+        for job in aged:
+            if await self._has_left(job):
+                self._dispatcher.yield_to_other(job)
+            elif job.reserved:
                 due.setdefault(job.node_id, []).append(job)
         for node_id, jobs in due.items():
             members = [f"{job.job_id}:{job.attempt}" for job in jobs]

@@ -22,9 +22,15 @@ class ResultRules:
         job = self._jobs.get(event.job)
         if job is not None and job.attempt == event.attempt:
             job.received += 1
+        if job is not None and not event.success:
+            job.failed_attempt = event.attempt
 
     def result_accepted(self, event: ResultAccepted) -> None:
-        """An answer counts: the current attempt's, once."""
+        """
+        An answer counts: the current attempt's, once.
+
+        A failure is no answer: two instances may both hear of it while a job changes hands.
+        """
         self._checked["I4"] += 1
         self._checked["I12"] += 1
         if event.attempt != event.current_attempt:
@@ -36,12 +42,14 @@ class ResultRules:
         job = self._jobs.get(event.job)
         if job is None:
             return
-        if job.accepted == event.attempt and not job.lane.alone:
+        excused = job.lane.alone or job.forgotten or job.failed_attempt == event.attempt
+        if job.accepted == event.attempt and not excused:
             self._findings.add(
                 "I12", event.at_ns, event.job,
                 f"the result of attempt {event.attempt} was accepted twice", event.instance,
             )  # fmt: skip
-        job.accepted = event.attempt
+        if job.failed_attempt != event.attempt:
+            job.accepted = event.attempt
 
     def result_suppressed(self, event: ResultSuppressed) -> None:
         """
@@ -53,6 +61,8 @@ class ResultRules:
         job = self._jobs.get(event.job)
         if job is None or event.reason not in ("duplicate", "terminal"):
             return
+        if job.forgotten or job.failed_attempt == event.attempt:
+            return  # a store that forgot may have given the number twice; a failure is no answer
         self._checked["I4"] += 1
         if event.attempt != job.attempt:
             return

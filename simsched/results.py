@@ -31,6 +31,7 @@ from simsched.telemetry import (
     ResultAccepted,
     ResultReceived,
     ResultSuppressed,
+    SlotFreed,
 )
 from simsched.units import SECOND
 
@@ -38,8 +39,21 @@ if TYPE_CHECKING:
     from simsched.dispatch import JobDispatcher
     from simsched.recovery import Recovery
 
+COMPLETION_WAITS_NS: Final = 2 * SECOND
+"""How long an instance may take, on purpose, to tell the store of an end (a fault point)."""
+
 RESULT_TRIES: Final = 30
 """How often, once a second, a store that is away is asked whose a result is."""
+
+EARLY_MAX: Final = 16
+"""Results that one session keeps of jobs that its client may be about to ask for."""
+
+HOPS_MAX: Final = 4
+"""
+How often a result is forwarded at most: from its node's instance to the one that claimed its job,
+to where the session has moved, and moved on. Instances that have both forgotten a job that is over
+each take the other for its owner, and would hand it to and fro until the store forgets it too.
+"""
 
 NO_TEXT_REASONS = frozenset({"NO_TEXT_ASSIGNED", "ASR_EMPTY"})
 
@@ -66,11 +80,15 @@ class ResultHandler:
         self,
         result: JobResult,
         *,
-        forwarded: bool = False,
+        hops: int = 0,
         again: bool = False,
         tries: int = RESULT_TRIES,
     ) -> None:
-        """Process one result; its latency is the report's metric of proposal 4."""
+        """
+        Process one result; its latency is the report's metric of proposal 4.
+
+        `hops` says how often it was forwarded until it came here.
+        """
         session = self._state.sessions.get(result.session_id)
         entity = session.key if session else key_of("session", result.session_id)
         op = self._runtime.begin(
@@ -78,7 +96,7 @@ class ResultHandler:
             result.session_id,
         )  # fmt: skip
         op.phase = 2 if self._state.settings.shared else 1
-        if not forwarded and not again:
+        if not hops and not again:
             self._state.emit(
                 ResultReceived(
                     at_ns=self._runtime.now(), instance=self._runtime.instance_id,
@@ -88,50 +106,57 @@ class ResultHandler:
             )  # fmt: skip
             self._note_missing_model(result)
         try:
-            outcome, freed = await self._process(op, result, forwarded=forwarded)
+            outcome, freed = await self._process(op, result, hops)
         except StoreUnavailable:
             # Whose it is cannot be asked now.
             self._runtime.telemetry.count("store_unavailable")
             outcome, freed = Outcome.FAILED, False
             if self._policy.job_scheme == "claim" and tries:
                 self._runtime.start(
-                    self._later(result, forwarded=forwarded, tries=tries - 1), name="result again"
+                    self._later(result, hops=hops, tries=tries - 1), name="result again"
                 )
         self._runtime.end(op, outcome)
         if freed:
             await self._recovery.slot_freed(result.node_id)
 
-    async def _later(self, result: JobResult, *, forwarded: bool, tries: int) -> None:
+    async def _later(self, result: JobResult, *, hops: int, tries: int) -> None:
         """Ask again in a second whose a result is; its job's timeout stays the backstop."""
         await self._runtime.sleep(SECOND)
-        await self.handle(result, forwarded=forwarded, again=True, tries=tries)
+        await self.handle(result, hops=hops, again=True, tries=tries)
 
-    async def _process(
-        self, op: Operation, result: JobResult, *, forwarded: bool
-    ) -> tuple[Outcome, bool]:
+    async def _process(self, op: Operation, result: JobResult, hops: int) -> tuple[Outcome, bool]:
         if not await self._is_new(op, result):
+            # A store that forgot us may have given the same number to another instance.
+            fenced = self._policy.job_scheme == "claim" and not hops
+            if fenced and await self._forward(op, result, hops):
+                return Outcome.FORWARDED, False
             self._suppress(result, None, "duplicate")
             return Outcome.NOTHING, False
-        if not forwarded and await self._forward(op, result):
+        if not hops and await self._forward(op, result, hops):
             return Outcome.FORWARDED, False
-        await self._adopt(op, result)
+        await self._catch_up(op, result)
         async with self._runtime.step(steps.JOBS_READ, op):
             job = self._state.book.get(result.job_id)
             why_not = self._refusal(job, result)
-        if why_not == "unknown_job" and forwarded and await self._forward(op, result):
+        if why_not == "unknown_job" and hops and await self._forward(op, result, hops):
             return Outcome.FORWARDED, False
         if why_not:
             self._suppress(result, job, why_not)
+            if job is None or not job.announced:
+                self._keep_early(result)
             if self._policy_of(result).stale_results == "drop":
-                return Outcome.REFUSED, False
+                freed = job is None and await self._slot_left(op, result)
+                return Outcome.REFUSED, freed
             await self._answer(op, result, job)
             return Outcome.DONE, False
         assert job is not None
         verdict = await self._close_in_store(op, job, result)
-        if verdict == "MOVED" and await self._forward(op, result):
+        if verdict == "MOVED" and await self._forward(op, result, hops):
             return Outcome.FORWARDED, True
         if verdict != "ACCEPTED":
             self._suppress(result, job, "store_refused")
+            if job.attempt == result.attempt_id:
+                await self._refused(job, verdict)
             return Outcome.REFUSED, True
         why_not = self._refusal(job, result) or self._overtaken(result)
         if why_not:
@@ -146,7 +171,8 @@ class ResultHandler:
             pass
         if job.ended:
             return Outcome.REFUSED, True
-        await self._answer(op, result, job)
+        if self._state.wants(job.request):
+            await self._answer(op, result, job)
         no_text = result.extra is not None and result.extra.reason in NO_TEXT_REASONS
         hidden = no_text and not self._policy_of(result).no_text_terminal
         status = JobStatus.COMPLETED_NO_TEXT if hidden else JobStatus.COMPLETED
@@ -182,14 +208,14 @@ class ResultHandler:
     def _note_seen(self, result: JobResult) -> None:
         self._state.seen_results.setdefault(self._seen_key(result), self._runtime.now())
 
-    async def _forward(self, op: Operation, result: JobResult) -> bool:
+    async def _forward(self, op: Operation, result: JobResult, hops: int) -> bool:
         """Hand the result to the instance that owns its session, if that is another."""
-        if not self._state.settings.shared:
+        if not self._state.settings.shared or hops >= HOPS_MAX:
             return False
         owner = await self._owner(op, result)
         if owner in ("", self._runtime.instance_id):
             return False
-        event = ForwardResult(message=result)
+        event = ForwardResult(message=result, hops=hops + 1)
         return await self._runtime.links.to_instance(steps.INBOX_APPEND, op, owner, event)
 
     async def _owner(self, op: Operation, result: JobResult) -> str:
@@ -204,9 +230,10 @@ class ResultHandler:
 
     async def _owner_by_claim(self, op: Operation, result: JobResult) -> str:
         """Who claimed the job; but a session that has moved away from there answers itself."""
-        if self._state.book.get(result.job_id) is not None:
+        job = self._state.book.get(result.job_id)
+        if job is not None and job.attempt >= result.attempt_id:
             return ""
-        if result.session_id in self._state.moved_here:
+        if self._state.answers_here(result.session_id):
             return ""
         owner = await self._store.claimed_by(op, result.job_id)
         if owner not in ("", self._runtime.instance_id) and owner not in self._state.gone_instances:
@@ -247,29 +274,64 @@ class ResultHandler:
             )
         )  # fmt: skip
 
-    async def _adopt(self, op: Operation, result: JobResult) -> None:
-        """A job that another instance began, for a session that has moved here: go on with it."""
-        session = self._state.sessions.get(result.session_id)
-        if session is None or result.session_id not in self._state.moved_here:
-            return
-        language = result.job_id.rpartition(":")[2]
-        answered = (result.utterance_index, language, result.session_id) in session.answered
-        if answered or not self._is_behind(result):
+    async def _catch_up(self, op: Operation, result: JobResult) -> None:
+        """Another instance has tried a job of a session that is here now again: follow that."""
+        job = self._state.book.get(result.job_id)
+        if job is None or not self._is_behind(job, result):
             return
         node, attempt, done = await self._store.claim_of(op, result.job_id)
         known = bool(attempt)  # else the store has forgotten it, and the session is ours
         if done or (known and (node, attempt) != (result.node_id, result.attempt_id)):
             return
-        if self._is_behind(result):
-            ours = self._state.book.get(result.job_id)
-            if ours is not None:
-                self._dispatcher.yield_to_other(ours, is_over=False)
-            births.adopted(self._state, session, result)
+        if self._is_behind(job, result):
+            self._state.pending.remove(job.request.pair, job)
+            self._dispatcher.forget_node(job)
+            births.followed(self._state, job, result.node_id, result.attempt_id)
 
-    def _is_behind(self, result: JobResult) -> bool:
-        """Whether this instance has no such job, or has not come as far with it as another."""
-        ours = self._state.book.get(result.job_id)
-        return ours is None or (not ours.ended and ours.attempt < result.attempt_id)
+    def _is_behind(self, job: Job, result: JobResult) -> bool:
+        """Whether a job has not come as far here as elsewhere."""
+        here = self._state.answers_here(result.session_id)
+        alive = job.announced and not job.ended
+        return here and alive and job.attempt < result.attempt_id
+
+    def _keep_early(self, result: JobResult) -> None:
+        """The result of a job that the client, who has just moved here, may be about to ask for."""
+        session = self._state.sessions.get(result.session_id)
+        if session is None or not self._state.answers_here(result.session_id):
+            return
+        session.early[result.job_id] = result
+        if len(session.early) > EARLY_MAX:
+            del session.early[next(iter(session.early))]
+
+    async def _slot_left(self, op: Operation, result: JobResult) -> bool:
+        """An attempt is over that nobody here knows: its slot need not wait for its lease."""
+        if self._policy.slots != "lease":
+            return False
+        try:
+            await self._store.release_lease(op, result.job_id, result.attempt_id, result.node_id)
+        except StoreUnavailable:
+            self._runtime.telemetry.count("store_unavailable")
+            return False
+        self._state.emit(
+            SlotFreed(
+                at_ns=self._runtime.now(), instance=self._runtime.instance_id,
+                node=result.node_id, job=result.job_id, attempt=result.attempt_id,
+            )
+        )  # fmt: skip
+        return True
+
+    def followed(self, job: Job) -> None:
+        """A job whose running attempt is another instance's: its result may be here already."""
+        session = self._state.sessions.get(job.request.session_id)
+        result = session.early.pop(job.job_id, None) if session is not None else None
+        if result is not None and (result.node_id, result.attempt_id) == (job.node_id, job.attempt):
+            self._runtime.start(self.handle(result, again=True), name="early result")
+
+    async def _refused(self, job: Job, verdict: str) -> None:
+        """The store knows better: what the client still waits for here is tried again here."""
+        here = verdict == "OURS" or self._state.answers_here(job.request.session_id)
+        if here and not job.ended and self._state.book.get(job.job_id) is job:
+            await self._recovery.retry_elsewhere(job, "STORE_REFUSED")
 
     # The job's end in the store
 
@@ -311,12 +373,14 @@ class ResultHandler:
             self._state.ended.append(ended)
         elif verdict == "MOVED":
             self._state.moved_here.pop(job.request.session_id, None)
-            self._dispatcher.yield_to_other(job, is_over=False)
+            self._dispatcher.yield_to_other(job)
         return verdict
 
     async def _report_end(self, op: Operation, job: Job, attempt: int, status: str) -> str:
         """The store's verdict; whose client is here knows better than it whose the session is."""
         session_id = job.request.session_id
+        if self._runtime.point("completion waits"):
+            await self._runtime.sleep(COMPLETION_WAITS_NS)
         for site in range(2):
             verdict = await self._store.complete(
                 op, session_id, job.job_id, attempt=attempt, node=job.node_id, status=status,

@@ -29,12 +29,9 @@ from simsched.messages import (
     ClientHeartbeat,
     Error,
     ErrorCode,
-    JobAck,
     JobAssign,
     JobCancel,
     JobResult,
-    JobStarted,
-    NodeAsrPartial,
     ServerHeartbeat,
     SessionClose,
     SessionCloseAck,
@@ -50,7 +47,7 @@ from simsched.policy import Policy
 from simsched.ports import Runtime
 from simsched.presence import Presence
 from simsched.recovery import Recovery
-from simsched.result_queue import Discipline, RoomResults, result_queue
+from simsched.result_queue import Discipline, ResultQueue, RoomResults, result_queue
 from simsched.results import ResultHandler
 from simsched.room_desk import ROOM_MESSAGES, RoomDesk
 from simsched.session import ChunkReceived, CloseSession, PlaybackMoved, SessionActor
@@ -61,6 +58,7 @@ from simsched.telemetry import (
     OpKind,
     SessionClosed,
     SessionOpened,
+    SessionResumed,
 )
 from simsched.units import MS
 from simsched.utterances import WholeUtterances, asked_for
@@ -99,14 +97,8 @@ class Scheduler:
         self._remote_views: dict[str, NodeSeen] = {}
         self._sessions_opened = 0
         looks = settings.shared and policy.job_scheme == "claim"
-        self.presence = (
-            Presence(self.state, self.recovery, self.dispatcher, self._delivery, self.from_instance)
-            if looks
-            else None
-        )
-        self._delivery.on_held = self.recovery.watch_order
-        if self.presence is not None:
-            self._delivery.on_unreachable = self.presence.answer_elsewhere
+        self.presence = Presence(self.state, self.recovery, self.from_instance) if looks else None
+        self.dispatcher.claims.on_followed = self._results.followed
         self._owns_sessions = settings.shared and policy.result_routing == "session_owner"
         self._receivers: dict[type, Callable[[Session, Any], None]] = {
             AudioChunk: self._audio_chunk,
@@ -160,10 +152,12 @@ class Scheduler:
         """
         runtime = self.runtime
         known = self.state.sessions.get(session_id)
-        if resumes and self.presence is not None:
-            moving = self.presence.session_moved(session_id, left)
-            runtime.start(moving, name=f"move {session_id}")
+        moves = resumes and self.presence is not None
+        if moves:
+            self._resumed(session_id)
         if known is not None and not known.closing:
+            if moves:
+                self._take_over(known, left)
             return SessionInitAck(session_id=session_id, trace_id=known.trace_id)
         self._sessions_opened += 1
         name = session_id or runtime.chance.hex_id(
@@ -178,23 +172,39 @@ class Scheduler:
             trace_id=init.trace_id or name,
             tenant_id=init.tenant_id,
             audio_format=audio_format,
-            results=result_queue(
-                Discipline(policy.result_order),
-                room_results=RoomResults(policy.room_results),
-                gap_ns=policy.gap_ms * MS,
-            ),
+            results=_queue_of(policy),
+        )
+        # Of an earlier stay here; each takes itself off again.
+        session.jobs_open = (
+            sum(job.request.session_id == name for job in self.state.book.active())
+            if session_id
+            else 0
         )
         session.features = asked_for(init.features)
         actor = SessionActor(self.state, session, self.dispatcher, self._delivery, self._jobs_made)
         session.actor = actor
         self.state.sessions[name] = session
         session.actor_task = runtime.start(actor.run(), name=f"session {name}")
-        if self._owns_sessions:
+        if moves:
+            self._take_over(session, left)
+        elif self._owns_sessions:
             runtime.start(self._own(name), name=f"own {name}")
         self.state.emit(
             SessionOpened(at_ns=runtime.now(), instance=runtime.instance_id, session=name)
         )
         return SessionInitAck(session_id=name, trace_id=session.trace_id)
+
+    def _take_over(self, session: Session, left: str) -> None:
+        """
+        A client comes from another instance, and asks again for what it has no answer to.
+
+        What this instance still does for it since an earlier stay is wanted only if asked for anew.
+        """
+        assert self.presence is not None
+        session_id = session.session_id
+        self._delivery.connected(session, _queue_of(self.state.policy_of(session_id)))
+        moving = self.presence.session_moved(session_id, left)
+        session.owning = self.runtime.start(moving, name=f"move {session_id}")
 
     async def _own(self, session_id: str) -> None:
         """Say in the store that the session is connected here, so that its results find it."""
@@ -228,6 +238,11 @@ class Scheduler:
         session = self.state.sessions.get(session_id)
         if session is not None:
             session.answered.clear()
+            self._resumed(session_id)
+
+    def _resumed(self, session_id: str) -> None:
+        at_ns, instance = self.runtime.now(), self.runtime.instance_id
+        self.state.emit(SessionResumed(at_ns=at_ns, instance=instance, session=session_id))
 
     def from_client(
         self, session_id: str, message: object, *, patience_ns: int | None = None
@@ -253,7 +268,10 @@ class Scheduler:
         """The protocol answers a stray heartbeat with one code and stray audio with another."""
         code = UNKNOWN_SESSION.get(type(message))
         if code is not None:
-            error = Error(code=code, message="Session does not exist")
+            error = Error(
+                code=code, message="Session does not exist",
+                utterance_index=getattr(message, "utterance_index", None),
+            )  # fmt: skip
             self.runtime.links.to_client(session_id, error)
 
     def _heartbeat(self, session: Session, _message: ClientHeartbeat) -> None:
@@ -392,9 +410,7 @@ class Scheduler:
         if isinstance(event, DispatchToNode):
             self._pass_on(event)
         elif isinstance(event, ForwardResult):
-            self._take_forwarded(event.message)
-        elif isinstance(event, SendToSession) and event.outcome:
-            self._delivery.forwarded(event)
+            self._take_forwarded(event)
         elif isinstance(event, SessionMoved):
             if event.to != self.runtime.instance_id:  # else it lay in the inbox of who is gone
                 self.state.moved_here.pop(event.session_id, None)
@@ -417,9 +433,10 @@ class Scheduler:
             self._note_request(message)
         self.runtime.links.to_node(event.node_id, message)
 
-    def _take_forwarded(self, message: JobResult | JobAck | JobStarted | NodeAsrPartial) -> None:
+    def _take_forwarded(self, event: ForwardResult) -> None:
+        message = event.message
         if isinstance(message, JobResult):
-            result = self._results.handle(message, forwarded=True)
+            result = self._results.handle(message, hops=event.hops)
             self.runtime.start(result, name="forwarded result")
         else:
             self.nodes.word_on_job(message, forwarded=True)
@@ -447,4 +464,15 @@ class Scheduler:
     def _learn(self, event: NodeSeen) -> None:
         self.state.cluster.announce(event.view, event.home)
         if event.view.health is Health.OFFLINE:
-            self.runtime.start(self.recovery.node_lost(event.view.node_id), name="node lost")
+            self.runtime.start(
+                self.recovery.node_lost(event.view.node_id, here=False), name="node lost"
+            )
+
+
+def _queue_of(policy: Policy) -> ResultQueue[Any]:
+    """The order in which a session's results leave."""
+    return result_queue(
+        Discipline(policy.result_order),
+        room_results=RoomResults(policy.room_results),
+        gap_ns=policy.gap_ms * MS,
+    )

@@ -377,7 +377,7 @@ class SessionActor:
                 self._delivery.refuse(request, failure.code)
                 continue
             if self._state.book.get(job.job_id) is not job:
-                self._delivery.elsewhere(session, index, language, is_over=job.is_over)
+                self._delivery.elsewhere(session, index, language)
             jobs.append(job)
         return jobs
 

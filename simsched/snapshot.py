@@ -25,6 +25,7 @@ from typing import Any, Final
 
 import msgspec
 from immutables import Map
+from msgspec.structs import replace
 
 from simsched.languages import Pair
 from simsched.modules import ASR, NMT, TTS
@@ -187,6 +188,9 @@ class ClusterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
             ValueError: a node came back under another ordinal, or an ordinal is taken.
 
         """
+        changed = tuple(changed)
+        if not removed and all(self.views.get(view.ordinal) == view for view in changed):
+            return replace(self, version=self.version + 1)  # an idle node's heartbeat
         edit = _Edit(self)
         for node_id in removed:
             edit.remove(node_id)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from simsched.canary import Canary
 from simsched.cluster import Cluster
 from simsched.groups import GroupBook, Playback
-from simsched.jobs import JobBook, PendingQueue
+from simsched.jobs import JobBook, JobRequest, PendingQueue
 from simsched.letters import NEWEST
+from simsched.messages import JobResult
 from simsched.nodes import HealthLimits
 from simsched.policy import Policy
 from simsched.pools import PoolConfig, RememberedPool
@@ -96,8 +97,9 @@ class Session:
     """One client session on the instance that owns it."""
 
     __slots__ = (
-        "actor", "actor_task", "answered", "audio_bytes_cut", "audio_bytes_in", "audio_format",
-        "closed", "closing", "features", "held_places", "jobs_open", "key", "op_count",
+        "actor", "actor_task", "answered", "asked", "audio_bytes_cut", "audio_bytes_in",
+        "audio_format", "closed", "closing", "early", "features", "jobs_open", "key", "op_count",
+        "owning",
         "preferred_node", "remembered_pool", "results", "room_code", "session_id", "silenced",
         "source_language", "target_language", "tenant_id", "trace_id", "utterance_index",
         "work_open",
@@ -132,8 +134,11 @@ class Session:
         self.work_open = 0
         self.op_count = 0
         self.answered: dict[tuple[int, str, str], None] = {}
+        # What the client asked for since it came from another instance; None: it did not.
+        self.asked: dict[int, None] | None = None
         self.silenced: dict[tuple[int, str], None] = {}
-        self.held_places: dict[tuple[int, str], None] = {}
+        self.early: dict[str, JobResult] = {}
+        self.owning: Task[None] | None = None
         self.audio_bytes_in = 0
         self.audio_bytes_cut = 0
         self.closing = False
@@ -188,6 +193,24 @@ class InstanceState:
         return self.runtime.chance.below(
             CODE_COUNT, "room", self.runtime.instance_id, len(self.rooms), attempt
         )
+
+    def wants(self, request: JobRequest) -> bool:
+        """
+        Whether anybody waits for an answer, as far as is known here.
+
+        Not a client that has left for good without a goodbye, nor one that came from another
+        instance and has not asked for this since; the other members of a room go on waiting.
+        """
+        session = self.sessions.get(request.session_id)
+        if session is None or request.targets:
+            return True
+        if session.closing and not self.runtime.links.has_client(request.session_id):
+            return False
+        return session.asked is None or request.utterance in session.asked
+
+    def answers_here(self, session_id: str) -> bool:
+        """Whether a session has moved here and its client is connected: who has it answers it."""
+        return session_id in self.moved_here and self.runtime.links.has_client(session_id)
 
     def emit(self, event: Event) -> None:
         """Record one fact."""

@@ -55,7 +55,12 @@ class Binding:
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """The answer to a claim: CLAIMED, BOUND or FULL; ENDED if the job no longer wants it."""
+    """
+    The answer to a claim.
+
+    CLAIMED, FULL, BOUND (another instance has it), OVER (and has done it), MOVED (its session is
+    another instance's), or ENDED if the job no longer wants it.
+    """
 
     verdict: str
     job_id: str = ""
@@ -238,7 +243,7 @@ class CellStore:
     async def claim(
         self,
         op: Operation,
-        request: str,
+        session: str,
         job: str,
         *,
         expected: int,
@@ -246,11 +251,13 @@ class CellStore:
         lease_ms: int,
         binding_ttl_ms: int,
         nodes: Sequence[str],
+        again: bool = False,
         site: int = 0,
     ) -> Claim:
         """Give the job's next attempt to the first node with a free slot; see `claim.lua`."""
         keys = [
-            self._binding(request),
+            self._binding(job),
+            self._owner("session", session),
             *(self._leases(node) for node in nodes),
             *(self._node(node) for node in nodes),
         ]
@@ -261,12 +268,15 @@ class CellStore:
             token,
             lease_ms,
             binding_ttl_ms,
+            int(again),
             *nodes,
         ]
         reply = _items(await self._store.script(steps.CLAIM, op, "claim", keys, args, site=site))
         verdict = _text(reply[0])
         if verdict == "FULL":
             return Claim(verdict, refusals=tuple(_text(reason) for reason in reply[1:]))
+        if verdict == "MOVED":
+            return Claim(verdict, owner=_text(reply[1]))
         job_id, node, attempt = _text(reply[1]), _text(reply[2]), _whole(reply[3])
         if verdict == "CLAIMED":
             return Claim(
@@ -285,13 +295,20 @@ class CellStore:
         status: str,
         site: int = 0,
     ) -> str:
-        """Report a job's end: ACCEPTED, STALE, DONE or MOVED; see `complete.lua`."""
+        """
+        Report a job's end: ACCEPTED, STALE, DONE or MOVED; see `complete.lua`.
+
+        OURS: not accepted either, but what the store knows better is this instance's own doing.
+        """
         keys = [self._binding(job), self._leases(node), self._owner("session", session)]
         args: list[str | int] = [
             job, attempt, status, self._token(attempt), OUTCOME_TTL_MS, self._instance,
         ]  # fmt: skip
         reply = await self._store.script(steps.COMPLETE, op, "complete", keys, args, site=site)
-        return _text(_items(reply)[0])
+        verdict, *rest = _items(reply)
+        by = _text(rest[1]) if len(rest) > 1 else ""
+        is_ours = by == self._instance or by.rpartition(":")[0] == self._instance
+        return "OURS" if is_ours else _text(verdict)
 
     def _token(self, attempt: int) -> str:
         """What tells our end of an attempt, or our claim of it, from another instance's."""
@@ -324,13 +341,6 @@ class CellStore:
         if reply[0] is None or reply[1] is None:
             return "", 0, False
         return _text(reply[0]), int(_text(reply[1])), reply[2] == b"done"
-
-    async def reopen(self, op: Operation, job: str) -> int:
-        """Take back that a job is done; the attempt that it has come to, 0 if it is not done."""
-        reply = await self._store.script(
-            steps.COMPLETE, op, "reopen", [self._binding(job)], [job, OUTCOME_TTL_MS], site=2
-        )
-        return _whole(reply)
 
     async def be_present(self, op: Operation, ttl_ms: int) -> list[str]:
         """Give a sign of life; the other instances that have given none for too long."""
@@ -376,11 +386,11 @@ class CellStore:
         )
         return [_text(member) for member in _items(reply)]
 
-    async def node_gone(self, op: Operation, node: str) -> list[str]:
-        """Drop all leases of a node; returns the members 'job:attempt' that it held."""
-        keys = [self._leases(node), self._node(node)]
-        reply = await self._store.script(steps.NODE_GONE, op, "node_gone", keys, [])
-        return [_text(member) for member in _items(reply)]
+    async def node_gone(self, op: Operation, node: str) -> bool:
+        """Drop all leases of a node that has left this instance; False if it is elsewhere now."""
+        keys = [self._leases(node), self._node(node), self._owner("node", node)]
+        reply = await self._store.script(steps.NODE_GONE, op, "node_gone", keys, [self._instance])
+        return reply != 0
 
     # Nodes and owners
 

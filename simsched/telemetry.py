@@ -300,6 +300,37 @@ class InstanceDown(Event, tag="instance_down"):
     """
 
 
+class SessionResumed(Event, tag="session_resumed"):
+    """
+    A client has come from another instance, with its session.
+
+    What was sent to it before may never have arrived; it asks again for what it lacks.
+    """
+
+    session: str
+
+
+class ClientAsked(Event, tag="client_asked"):
+    """A client's own word: it asks for an utterance; `connection` counts its sockets."""
+
+    session: str
+    utterance: int
+    connection: int
+
+
+class ClientHeard(Event, tag="client_heard"):
+    """A client's own word: the final answer to an utterance has arrived."""
+
+    session: str
+    utterance: int
+    connection: int
+    outcome: str
+
+
+class StoreLost(Event, tag="store_lost"):
+    """The world's truth: the store has forgotten everything, or the last that it was told."""
+
+
 class ClientGone(Event, tag="client_gone"):
     """The world's truth: a client has left a session for good, so nobody is owed its answers."""
 
@@ -329,18 +360,6 @@ class AnsweredAlone(Event, tag="answered_alone"):
     language: str
 
 
-class AnswerLost(Event, tag="answer_lost"):
-    """
-    A client asks again for what was answered: the answer was lost with its connection.
-
-    It is owed anew, to whoever has it not.
-    """
-
-    session: str
-    utterance: int
-    language: str
-
-
 class JobYielded(Event, tag="job_yielded"):
     """An instance leaves a job to another one that has it as well."""
 
@@ -348,9 +367,73 @@ class JobYielded(Event, tag="job_yielded"):
 
 
 class Disturbed(Event, tag="disturbed"):
-    """The world's truth: something is broken; until then nobody is blamed for being slow."""
+    """
+    The world's truth: something is broken; until then nobody is blamed for being slow.
+
+    `kind` is the fault's (see `simsched.faults`), `target` what it hit; "" where nobody knows.
+    `over_ns` is when the fault itself is over, 0 where nobody knows; its consequences last longer.
+    """
 
     until_ns: int
+    over_ns: int = 0
+    kind: str = ""
+    target: str = ""
+
+
+class SlotsCounted(Event, tag="slots_counted"):
+    """The world's truth: the leases of a node that live in the store, `job:attempt` each."""
+
+    node: str
+    held: tuple[str, ...]
+    slots: int
+
+
+class SlotsTried(Event, tag="slots_tried"):
+    """The world's truth: how many leases the store gave beside those `held`, and why no more."""
+
+    node: str
+    given: int
+    held: int
+    slots: int
+    refusal: str
+
+
+class LetterLies(Event, tag="letter_lies"):
+    """
+    The world's truth: a result lies unread in the inbox of an instance that is gone.
+
+    It is for a session that is at `instance` now, which has `limit_ns` to find out and read it.
+    """
+
+    inbox: str
+    session: str
+    limit_ns: int
+
+
+class EndAccepted(Event, tag="end_accepted"):
+    """The world's truth: the store took a job's end; `first` says that it had taken no other."""
+
+    job: str
+    attempt: int
+    current_attempt: int
+    first: bool
+
+
+class ClaimRepeated(Event, tag="claim_repeated"):
+    """The world's truth: a claim came again whose grant stands; `same`: it was answered alike."""
+
+    job: str
+    attempt: int
+    same: bool
+
+
+class NodeGranted(Event, tag="node_granted"):
+    """The world's truth: the store gave a slot of a node that it was told is `gone`, or is back."""
+
+    node: str
+    job: str
+    attempt: int
+    gone: bool
 
 
 AnyEvent = (
@@ -358,7 +441,7 @@ AnyEvent = (
     | JobRefused | JobQueued | JobAssigned | JobDispatched | JobAccepted | JobEnded
     | ResultReceived | ResultAccepted | ResultSuppressed | Delivered | SlotTaken | SlotFreed
     | SlotsForgotten | NodeRegistered | NodeOffline | NodeRunning | RequestLock
-    | InstanceDown | ClientGone | JobAdopted | JobYielded | AnsweredAlone | AnswerLost
-    | Disturbed
+    | InstanceDown | ClientGone | JobAdopted | JobYielded | AnsweredAlone | Disturbed
+    | SlotsCounted | SlotsTried | SessionResumed | ClientAsked | ClientHeard | StoreLost
 )  # fmt: skip
 """Every event, for decoding a recording: `msgspec.json.Decoder(AnyEvent)`."""

@@ -20,6 +20,7 @@ from simsched.telemetry import (
     JobRefused,
     SessionClosed,
     SessionOpened,
+    SessionResumed,
     UtteranceCut,
 )
 
@@ -30,12 +31,13 @@ NUMBERED_BY_CLIENT: Final = "Utterance"
 class _Session:
     """One session: the index it must cut next (None: not known), and how far each target is."""
 
-    __slots__ = ("closed", "failed", "instance", "marks", "next_index")
+    __slots__ = ("closed", "failed", "instance", "marks", "next_index", "resumed")
 
     def __init__(self, next_index: int | None, instance: str = "") -> None:
         self.next_index = next_index
         self.instance = instance
         self.closed = False
+        self.resumed = False
         # A failure after which nothing was cut yet.
         self.failed = False
         self.marks: dict[str, int] = {}
@@ -62,7 +64,9 @@ class SessionRules:
         return frozenset(name for name, one in self._sessions.items() if one.closed)
 
     def session_opened(self, event: SessionOpened) -> None:
-        self._sessions[event.session] = _Session(0, event.instance)
+        before = self._sessions.get(event.session)
+        opened = self._sessions[event.session] = _Session(0, event.instance)
+        opened.resumed = before is not None and before.resumed
 
     def disturbed(self, event: Disturbed) -> None:
         """Something is broken: what was spoken meanwhile may be cut late."""
@@ -74,6 +78,13 @@ class SessionRules:
             if session.instance == event.instance and not session.closed:
                 session.closed = True
                 self._closed.push(name)
+
+    def session_resumed(self, event: SessionResumed) -> None:
+        """Its client has come here, and hears nobody else any more."""
+        session = self._session(event.session)
+        session.instance = event.instance
+        session.resumed = True
+        session.marks.clear()
 
     def session_closed(self, event: SessionClosed) -> None:
         """Everything that came in was cut; if not, a failure before it is the likely cause."""
@@ -111,7 +122,8 @@ class SessionRules:
                 )  # fmt: skip
         session.next_index = event.utterance + 1
         timing = CUT_TIMINGS.get(event.reason)
-        if timing is not None and self._settings.pause_ns and event.at_ns > self._disturbed_ns:
+        whole = event.last_audio_ns - event.gap_ns > self._disturbed_ns
+        if timing is not None and self._settings.pause_ns and whole:
             self._checked["I13"] += 1
             fault = timing(event, self._settings.pause_ns, self._slack_ns)
             if fault:
@@ -128,6 +140,8 @@ class SessionRules:
         mark: what is earlier may still come.
         """
         session = self._session(event.session)
+        if session.resumed and session.instance != event.instance:
+            return
         if event.outcome == "error":
             session.failed = session.failed or not event.job
             if event.gap:

@@ -8,6 +8,7 @@ both kinds collides with itself, as in the reference.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from simsched.births import CreationFailed
 from simsched.delivery import Delivery
@@ -15,6 +16,7 @@ from simsched.dispatch import JobDispatcher
 from simsched.jobs import Job, JobRequest, request_id
 from simsched.messages import Features, Utterance
 from simsched.modules import FEATURE_MODULES
+from simsched.result_queue import ResultQueue
 from simsched.state import InstanceState, Session
 from simsched.telemetry import UtteranceCut
 
@@ -55,10 +57,19 @@ class WholeUtterances:
             )
         )  # fmt: skip
         targets = self._state.rooms.targets(session.session_id, message.tgt_lang)
+        self._delivery.asked(session, index)
         self._delivery.expect(session, index, tuple(targets))
         trace = message.trace_id or session.trace_id
         self._state.rooms.spoke(session.session_id, now)
+        asked_on = session.results  # a new connection asks anew, in an order of its own
+        if session.owning is not None:
+            await session.owning.join()  # a claim asks whose the session is
         for language, members in targets.items():
+            if session.results is not asked_on:
+                break
+            if self._delivery.has_answered(session, index, language, members):
+                self._runtime.telemetry.count("utterances_repeated")
+                continue
             request = JobRequest(
                 request_id=request_id(session.session_id, index, language, trace),
                 session_id=session.session_id,
@@ -76,21 +87,21 @@ class WholeUtterances:
                 first_audio_ms=self._runtime.now_ms(),
                 features=asked_for(message.features) or session.features,
                 pending_ns=patience_ns,
-                again=bool(message.again),
             )
-            await self._make_job(session, request)
+            await self._make_job(session, request, asked_on)
         session.work_open -= 1
         self._dispatcher.on_drained(session)
 
-    async def _make_job(self, session: Session, request: JobRequest) -> None:
+    async def _make_job(
+        self, session: Session, request: JobRequest, asked_on: ResultQueue[Any]
+    ) -> None:
         try:
             job = await self._dispatcher.create_job(request)
         except CreationFailed as failure:
-            self._delivery.refuse(request, failure.code)
+            if self._state.wants(request):
+                self._delivery.refuse(request, failure.code)
             return
-        if self._state.book.get(job.job_id) is not job:
-            self._delivery.elsewhere(
-                session, request.utterance, request.target_language, is_over=job.is_over
-            )
+        if self._state.book.get(job.job_id) is not job and session.results is asked_on:
+            self._delivery.elsewhere(session, request.utterance, request.target_language)
         await self._dispatcher.dispatch(job)
         self._on_jobs([job])

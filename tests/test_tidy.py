@@ -69,6 +69,11 @@ SERVE_BOTH: Final = frozenset(
 )
 """Modules of the simulated world that know no simulator, so that a live load can use them."""
 
+FOR_CHAOS: Final = frozenset(
+    f"simsched.live.{name}" for name in ("embedded", "redis_connection", "runtime")
+)
+"""Modules of the real world that a study may use: what finds, asks and outlives real servers."""
+
 ROOMS: Final = {
     "simsched": Room(rooms=frozenset(), packages=CORE_PACKAGES, forbidden=HOST),
     "models": Room(
@@ -82,7 +87,7 @@ ROOMS: Final = {
         forbidden=frozenset({"simpy"}),
         doors=SERVE_BOTH,
     ),
-    "experiments": Room(rooms=frozenset({"simsched", "models"}), packages=None),
+    "experiments": Room(rooms=frozenset({"simsched", "models"}), packages=None, doors=FOR_CHAOS),
 }
 DOORS: Final = {"simsched/__init__.py", "simsched/cli.py"}
 """The only files of `simsched/` that reach the other rooms, and then only inside functions."""

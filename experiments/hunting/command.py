@@ -14,6 +14,7 @@ import click
 from simsched.cases import Case, case_text, read_case
 from simsched.errors import ConfigError
 from simsched.experiments.hunting.causes import Cause
+from simsched.experiments.hunting.coverage import covered, read_hits, table
 from simsched.experiments.hunting.draw import SIZES, hunted_policy
 from simsched.experiments.hunting.search import Found, Hunt, Tally, search
 from simsched.experiments.hunting.shrink import shrink
@@ -41,6 +42,7 @@ SHRUNK_MAX: Final = 12
               help="Stop after so long; 0: never.")  # fmt: skip
 @click.option("--first", is_flag=True, help="Stop at the first finding.")
 @click.option("--size", type=click.Choice([*SIZES, "both"]), default="small", show_default=True)
+@click.option("--coverage", is_flag=True, help="Print which faults have hit which steps.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("hunt"), show_default=True,
               help="Folder for cases and hunt.json.")  # fmt: skip
 @click.pass_context
@@ -52,22 +54,26 @@ def hunt(context: click.Context, /, **asked: Any) -> None:
 
 def _hunt(
     policy: str, schedules: int, seed: int, jobs: int | None, limit_s: float, first: bool,
-    size: str, out: Path,
+    size: str, coverage: bool, out: Path,
 ) -> int:  # fmt: skip
     hunted = Hunt(policy=hunted_policy(policy), schedules=schedules, seed=seed, size=size)
     jobs = jobs or os.cpu_count() or 1
-    out.mkdir(parents=True, exist_ok=True)
+    summary = _writable(out / "hunt.json")
     shows = sys.stderr.isatty()
 
     def tell(tally: Tally, seconds: float) -> None:
         if shows:
-            click.echo(f"\r{progress(tally, schedules, seconds)}", err=True, nl=False)
+            click.echo(
+                f"\r{progress(tally, schedules, seconds, hunted.policy)}", err=True, nl=False
+            )
 
     tally, seconds = search(hunted, jobs=jobs, limit_s=limit_s, first=first, tell=tell)
     if shows:
         click.echo("", err=True)
-    click.echo(progress(tally, schedules, seconds))
-    _save_summary(out / "hunt.json", hunted, tally, seconds)
+    click.echo(progress(tally, schedules, seconds, hunted.policy))
+    _write(summary, _summary(hunted, tally, seconds))
+    for line in table(tally.hits, hunted.policy) if coverage else ():
+        click.echo(line)
     for line in findings(tally):
         click.echo(line)
     rows = sorted(tally.found.items(), key=lambda row: (-row[1].count, row[0]))
@@ -78,22 +84,59 @@ def _hunt(
 
 def _show(hunted: Hunt, cause: Cause, found: Found, file: Path) -> None:
     case = shrink(hunted.play(found.number)[0], cause)
-    file.write_text(case_text(case), encoding="utf-8")
+    _write(file, case_text(case))
     click.echo(f"\n{cause.invariant}: {cause.words}\n{case.events} events, {file}")
     for line in (*story(case), *parting(case, cause)):
         click.echo(line)
     click.echo(replay_command(file))
 
 
-def _save_summary(file: Path, hunted: Hunt, tally: Tally, seconds: float) -> None:
+def _writable(file: Path) -> Path:
+    """
+    A file in a folder that is there now; so that a hunt of hours does not end in an error.
+
+    Raises:
+        ConfigError: it cannot be written.
+
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    except OSError as error:
+        raise _unwritable(file, error) from error
+    return file
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(file, error) from error
+
+
+def _unwritable(file: Path, error: OSError) -> ConfigError:
+    return ConfigError(str(file), "", f"cannot be written: {error.strerror or error}")
+
+
+def _summary(hunted: Hunt, tally: Tally, seconds: float) -> str:
+    pairs, possible = covered(tally.hits, hunted.policy)
     summary = {
         "policy": hunted.policy, "seed": hunted.seed, "size": hunted.size,
         "schedules": tally.schedules, "seconds": round(seconds, 1), "events": tally.events,
         "simulated_s": tally.simulated_ns // 10**9, "departures": tally.departures,
+        "pairs": pairs, "pairs_possible": possible,
         "hits": [[kind, step, count] for (kind, step), count in sorted(tally.hits.items())],
         "found": [[*cause, one.count, one.number] for cause, one in sorted(tally.found.items())],
     }  # fmt: skip
-    file.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    return json.dumps(summary, indent=1) + "\n"
+
+
+@hunt.command("coverage")
+@click.argument("file", type=click.Path(path_type=Path), default=Path("hunt/hunt.json"))
+def coverage_of(file: Path) -> None:
+    """Print which faults have hit which steps in the hunt that wrote FILE (hunt/hunt.json)."""
+    for line in table(*read_hits(file)):
+        click.echo(line)
 
 
 @hunt.command()
@@ -132,7 +175,6 @@ def keep(file: Path, name: str | None, folder: Path) -> None:
     if not any(v.invariant == case.invariant for v in play(case).violations):
         raise ConfigError(str(file), "invariant", "the case breaks nothing: it proves nothing")
     wanted = re.sub(r"[^\w-]", "-", name or file.stem)
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / f"{wanted}.toml"
-    kept.write_text(case_text(case), encoding="utf-8")
+    kept = _writable(folder / f"{wanted}.toml")
+    _write(kept, case_text(case))
     click.echo(f"{kept}: played by tests/models/test_cases.py")

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
+from msgspec import structs
+
 from simsched.cases import Case, System, Turn
 from simsched.chance import below, key_of, mix
 from simsched.faults import KINDS, MOMENTS, Fault
@@ -22,8 +24,12 @@ from simsched.presets import PRESETS, parse_policy
 
 T = TypeVar("T")
 
-TIMES: Final = {"job_timeout_ms": 3_000, "pending_ms": 2_000, "lease_ms": 4_000}
+TIMES: Final = {"job_timeout_ms": 3_000, "pending_ms": 3_500, "lease_ms": 4_000}
 """Short times, so that a schedule settles in half a minute; what the user sets himself stays."""
+
+LONG_TIMES: Final = {"job_timeout_ms": 8_000, "lease_ms": 3_000}
+LONG_SERVICE_MS: Final = 4_500
+"""Of a schedule in which jobs outlive their first lease."""
 
 SIZES: Final = {
     "small": {
@@ -38,19 +44,47 @@ SIZES: Final = {
 LARGE_EVERY: Final = 10
 """Of the schedules of both sizes, one in so many is large."""
 
+CALM_TURNS: Final = 7
+"""Utterances of every schedule that come when all is whole again: they show what is left behind,
+and some of them have to wait."""
+
+CALM_AFTER_MS: Final = 4_000
+CALM_EVERY_MS: Final = 40
+
+CROWDS: Final = (2, 4, 8)
+"""Of the kinds of faults one in so many may happen: in a crowd, some pairs never meet alone."""
+
 RATES: Final = (0.0, 0.02, 0.1, 0.3)
+RARE_RATES: Final = (0.0, 0.0, 0.02, 0.1)
+RARE: Final = ("tie", "point")
+SLOTS: Final = (1, 2, 2, 2)
+BEATS_MS: Final = (1_000, 2_000, 2_000)
+SERVICES_MS: Final = (100, 300, 300, 1_000)
 LENGTHS_MS: Final = (100, 500, 1_500, 4_000, 9_000)
 DELAYS_MS: Final = (20, 200, 1_000, 4_000)
 SLOWER_MS: Final = (2, 10, 50)
 
-STEPS: Final = (
-    "redis.claim", "redis.complete", "redis.renew", "redis.release", "redis.node_gone",
-    "redis.heartbeat", "redis.get_owner", "redis.set_owner", "redis.xadd_inbox", "redis.presence",
-    "redis.get_binding", "redis.set_binding", "redis.set_nx_lock", "redis.lua_reserve",
-    "redis.fsm", "redis.dec_running", "jobs.read", "jobs.write", "result_queue.add",
-    "dedup.lookup",
+BOTH_STEPS: Final = (
+    "redis.heartbeat", "redis.get_owner", "redis.set_owner", "redis.xadd_inbox",
+    "redis.set_binding", "redis.release", "jobs.read", "jobs.write", "result_queue.add",
+    "dedup.lookup", "jobs.scan", "node.heartbeat", "snapshot.write", "result.metrics",
 )  # fmt: skip
+CLAIM_STEPS: Final = (
+    "redis.claim", "redis.complete", "redis.renew", "redis.node_gone", "redis.presence",
+    "select.index",
+)  # fmt: skip
+PHASE_STEPS: Final = (
+    "redis.get_binding", "redis.set_nx_lock", "redis.unlock", "redis.lua_reserve", "redis.fsm",
+    "redis.dec_running", "redis.mark_dispatched",
+)  # fmt: skip
+STEPS: Final = (*BOTH_STEPS, *CLAIM_STEPS, *PHASE_STEPS)
 """Where an instance may be hit in the middle of its work."""
+
+
+def steps_of(policy: str) -> tuple[str, ...]:
+    """The steps among `STEPS` that a policy comes to."""
+    claims = parse_policy(policy).job_scheme == "claim"
+    return (*BOTH_STEPS, *(CLAIM_STEPS if claims else PHASE_STEPS))
 
 
 def hunted_policy(text: str) -> str:
@@ -100,20 +134,43 @@ def draw_case(policy: str, seed: int, number: int, size: str) -> tuple[Case, dic
     draws = _Draws(seed, number)
     large = size == "large" or (size == "both" and number % LARGE_EVERY == LARGE_EVERY - 1)
     sizes = SIZES["large" if large else "small"]
-    streams = draws.happens(4)
+    streams, takes_long = draws.happens(4), draws.happens(8)
     turns = _turns(draws, sizes, streams=streams)
-    on = [kind for kind in KINDS if draws.happens(2)] or ["node_crash"]
+    one_in = draws.one_of(CROWDS)
+    on = [kind for kind in KINDS if draws.happens(one_in)] or [draws.one_of(tuple(KINDS))]
     count = sizes["faults"] + draws.below(sizes["faults"] // 2 + 1)
     faults = tuple(_fault(draws, draws.one_of(on), sizes) for _ in range(count))
-    rates = {group: draws.one_of(RATES) for group in GROUPS if group != "tie"}
+    rates = {group: draws.one_of(RARE_RATES if group in RARE else RATES) for group in GROUPS}
+    if draws.happens(3):
+        rates = dict.fromkeys(GROUPS, 0.0)  # nothing but the faults
+    calm_ms = max(_over_ms(fault, sizes) for fault in faults)
+    slots, service_ms = draws.one_of(SLOTS), draws.one_of(SERVICES_MS)
     system = System(
-        instances=sizes["instances"], nodes=sizes["nodes"],
+        instances=sizes["instances"], nodes=sizes["nodes"], slots=slots,
+        service_ms=LONG_SERVICE_MS if takes_long else service_ms,
         mode="audio_chunk" if streams else "utterance", resumes=not draws.happens(4),
-        acknowledges=draws.happens(2),
+        acknowledges=draws.happens(2), calm_ms=calm_ms, heartbeat_ms=draws.one_of(BEATS_MS),
         versions=_versions(draws, sizes["instances"]),
     )  # fmt: skip
-    case = Case(policy=policy, seed=number + 1, system=system, turns=turns, faults=faults)
+    case = Case(
+        policy=_with_long_times(policy) if takes_long else policy, seed=number + 1, system=system,
+        turns=_some_in_calm(turns, calm_ms + system.service_ms), faults=faults,
+    )  # fmt: skip
     return case, rates
+
+
+def _with_long_times(policy: str) -> str:
+    """The policy for long jobs; what the user has set himself stays."""
+    for name, usual in TIMES.items():
+        long = LONG_TIMES.get(name, usual)
+        policy = policy.replace(f"{name}={usual}", f"{name}={long}")
+    return policy
+
+
+def _over_ms(fault: Fault, sizes: dict[str, int]) -> int:
+    """When a fault is over; one within a step has hit by the time that the others have."""
+    at_ms = sizes["span_ms"] + 500 if fault.is_at_step else fault.at_ms
+    return at_ms + fault.for_ms + fault.delay_ms
 
 
 def _versions(draws: _Draws, instances: int) -> tuple[int, ...]:
@@ -129,10 +186,21 @@ def _turns(draws: _Draws, sizes: dict[str, int], *, streams: bool) -> tuple[Turn
             client=draws.below(sizes["clients"]),
             at_ms=draws.below(sizes["span_ms"]),
             repeat_after_ms=draws.below(200) if draws.happens(4) and not streams else -1,
+            ends=not (streams and draws.happens(4)),
         )
         for _ in range(sizes["turns"])
     ]
     return tuple(sorted(turns, key=lambda turn: turn.at_ms))
+
+
+def _some_in_calm(turns: tuple[Turn, ...], calm_ms: int) -> tuple[Turn, ...]:
+    """The last few are spoken when everything is whole again."""
+    at_ms = calm_ms + CALM_AFTER_MS
+    late = [
+        structs.replace(turn, at_ms=at_ms + CALM_EVERY_MS * place)
+        for place, turn in enumerate(turns[-CALM_TURNS:])
+    ]
+    return (*turns[:-CALM_TURNS], *late)
 
 
 def _fault(draws: _Draws, kind: str, sizes: dict[str, int]) -> Fault:

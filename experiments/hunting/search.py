@@ -14,12 +14,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from typing import Final
 
 from simsched.cases import Case
+from simsched.errors import SimschedError
 from simsched.experiments.hunting.causes import Cause, cause_of
 from simsched.experiments.hunting.draw import draw_case
 from simsched.models.hunted import play
@@ -27,6 +29,10 @@ from simsched.models.tape import Tape
 
 BLOCK: Final = 20
 """Schedules that a process takes at a time."""
+
+
+class HuntFailed(SimschedError):
+    """The hunt itself failed, not what it hunts: says at which schedule."""
 
 
 @dataclass(slots=True)
@@ -92,7 +98,13 @@ def play_block(hunt: Hunt, numbers: range) -> Tally:
     """One process's share."""
     total = Tally()
     for number in numbers:
-        total.add(hunt.play(number)[1])
+        try:
+            total.add(hunt.play(number)[1])
+        except Exception as error:
+            raise HuntFailed(
+                f"schedule {number} of seed {hunt.seed} ({hunt.policy}) could not be played: "
+                f"{type(error).__name__}: {error}"
+            ) from error
     return total
 
 
@@ -139,15 +151,28 @@ def _here(hunt: Hunt, blocks: Iterator[range]) -> Generator[Tally, None, None]:
 
 def _spread(hunt: Hunt, blocks: Iterator[range], jobs: int) -> Generator[Tally, None, None]:
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        running: set[Future[Tally]] = set()
+        running: dict[Future[Tally], range] = {}
         try:
             for block in blocks:
-                running.add(pool.submit(play_block, hunt, block))
+                running[pool.submit(play_block, hunt, block)] = block
                 if len(running) >= 2 * jobs:
-                    done, running = wait(running, return_when=FIRST_COMPLETED)
-                    yield from (one.result() for one in done)
+                    yield from _ended(running)
             while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                yield from (one.result() for one in done)
+                yield from _ended(running)
+        except BrokenProcessPool:
+            first = min(block.start for block in running.values())
+            last = max(block.stop for block in running.values()) - 1
+            raise HuntFailed(
+                f"a process died while schedules {first} to {last} of seed {hunt.seed} were played "
+                f"({hunt.policy}); --jobs 1 plays them in one"
+            ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ended(running: dict[Future[Tally], range]) -> Iterator[Tally]:
+    """Wait for one block at least; those that have ended leave `running`."""
+    for one in wait(running, return_when=FIRST_COMPLETED).done:
+        tally = one.result()
+        del running[one]
+        yield tally

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from msgspec import structs
 
 from simsched.cases import Case
-from simsched.experiments.hunting.causes import Cause
+from simsched.experiments.hunting.causes import Cause, cause_of
+from simsched.experiments.hunting.coverage import covered
 from simsched.experiments.hunting.search import Tally
 from simsched.models.hunted import play
 from simsched.models.story import Line
@@ -22,13 +22,13 @@ STORY_MAX: Final = 60
 """Longer stories leave out their middle."""
 
 
-def progress(tally: Tally, schedules: int, seconds: float) -> str:
+def progress(tally: Tally, schedules: int, seconds: float, policy: str) -> str:
     """How far it is, in one line."""
     rate = tally.schedules / max(seconds, 1e-9)
-    pairs = len(tally.hits)
+    pairs, of = covered(tally.hits, policy)
     return (
         f"{tally.schedules}/{schedules} schedules, {rate:.0f}/s, {sum(tally.hits.values())} faults "
-        f"in {pairs} pairs of fault and step, {len(tally.found)} findings"
+        f"in {pairs} of {of} pairs of fault and step, {len(tally.found)} findings"
     )
 
 
@@ -57,13 +57,37 @@ def _line(line: Line) -> str:
     return f"{line.at_ns / 1e6:10.1f}  {line.who:7s} {line.what:52s} {line.result}".rstrip()
 
 
-def parting(case: Case, cause: Cause, fails: Sequence[bool] = ()) -> list[str]:
-    """Where the case parts from the nearest run that passes: without its last event."""
-    for name, passing in _without_one(case):
-        played = play(passing)
-        if not any(v.invariant == cause.invariant for v in played.violations):
-            return [f"without {name} it passes; they part here:", *_first_difference(case, passing)]
-    return ["every run with one event less breaks something too"]
+def parting(case: Case, cause: Cause) -> list[str]:
+    """
+    Where the case parts from the nearest run that passes.
+
+    Looked at are the runs with one event less; the nearest is the one that goes along the longest.
+    """
+    ours = _lines(case)[0]
+    nearest: tuple[int, str, list[Line]] | None = None
+    for name, less in _without_one(case):
+        theirs, causes = _lines(less)
+        if cause in causes:
+            continue
+        pairs = enumerate(zip(ours, theirs, strict=False))
+        along = next((n for n, (one, two) in pairs if one != two), min(len(ours), len(theirs)))
+        if nearest is None or along > nearest[0]:
+            nearest = (along, name, theirs)
+    if nearest is None:
+        return ["every run with one event less breaks the same"]
+    along, name, theirs = nearest
+    shown = [(ours, "fails: "), (theirs, "passes:")]
+    ends = [
+        f"  {word} {_line(lines[along]) if along < len(lines) else 'is over'}"
+        for lines, word in shown
+    ]
+    return [f"without {name} it passes; after {along} lines that are the same:", *ends]
+
+
+def _lines(case: Case) -> tuple[list[Line], set[Cause]]:
+    lines: list[Line] = []
+    played = play(case, tell=lines.append)
+    return lines, {cause_of(violation) for violation in played.violations}
 
 
 def _without_one(case: Case) -> list[tuple[str, Case]]:
@@ -81,17 +105,6 @@ def _without_one(case: Case) -> list[tuple[str, Case]]:
             name = f"the repeat of c-{turn.client} at {turn.at_ms} ms"
             less.append((name, structs.replace(case, turns=tuple(turns))))
     return less
-
-
-def _first_difference(case: Case, passing: Case) -> list[str]:
-    ours: list[Line] = []
-    theirs: list[Line] = []
-    play(case, tell=ours.append)
-    play(passing, tell=theirs.append)
-    for one, other in zip(ours, theirs, strict=False):
-        if one != other:
-            return [f"  fails:  {_line(one)}", f"  passes: {_line(other)}"]
-    return ["  one is the beginning of the other"]
 
 
 def replay_command(file: Path) -> str:

@@ -283,11 +283,16 @@ class SessionCloseAck(Message, kw_only=True, frozen=True):
 
 
 class Error(Message, kw_only=True, frozen=True):
-    """A refusal, or a node's failure passed on: so `code` is mostly an `ErrorCode`."""
+    """
+    A refusal, or a node's failure passed on: so `code` is mostly an `ErrorCode`.
+
+    `utterance_index` says which utterance it is the answer to, where it is the answer to one.
+    """
 
     code: str
     message: str
     details: Any = None
+    utterance_index: int | None = None
 
 
 class RoomCreateAck(Message, kw_only=True, frozen=True):

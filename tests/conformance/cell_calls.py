@@ -87,7 +87,6 @@ CALLS: dict[str, list[Call]] = {
         partial(_complete, job="j-1", attempt=9),
         *[partial(_complete, job="j-1", attempt=1)] * 2,
     ],
-    "reopen": [lambda s, op: s.reopen(op, "j-1"), lambda s, op: s.reopen(op, "j-2")],
     "restore": [
         lambda s, op: s.restore(op, "j-2", attempt=1, node="n2", status="", lease_ms=60_000),
         lambda s, op: s.restore(op, "j-7", attempt=1, node="n2", status="ok", lease_ms=60_000),

@@ -138,6 +138,7 @@ class Scripts(RuleBasedStateMachine):
         token=TOKENS,
         lease_ms=TTLS_MS,
         ttl_ms=TTLS_MS,
+        again=st.integers(0, 1),
         nodes=st.sampled_from([(), ("n1",), ("n1", "n2"), ("n2", "n1")]),
     )
     def claim(
@@ -148,12 +149,14 @@ class Scripts(RuleBasedStateMachine):
         token: str,
         lease_ms: int,
         ttl_ms: int,
+        again: int,
         nodes: tuple[str, ...],
     ) -> None:
         leases = [cell("lease", node) for node in nodes]
-        keys = [cell("bind", job), *leases, *(cell("node", node) for node in nodes)]
+        places = [*leases, *(cell("node", node) for node in nodes)]
+        keys = [cell("bind", job), cell("owner", "s"), *places]
         times = [self.lasting(lease_ms), self.lasting(ttl_ms)]
-        self.run("claim", keys, [job, expected, owner, token, *times, *nodes])
+        self.run("claim", keys, [job, expected, owner, token, *times, again, *nodes])
 
     @rule(job=JOBS, node=NODES, owner=INSTANCES, token=TOKENS, ttl_ms=TTLS_MS)
     def bind(self, job: str, node: str, owner: str, token: str, ttl_ms: int) -> None:
@@ -196,9 +199,10 @@ class Scripts(RuleBasedStateMachine):
         members = [f"{job}:{attempt}" for job in jobs]
         self.run("renew", [cell("lease", node)], [self.lasting(ttl_ms), *members])
 
-    @rule(node=NODES)
-    def node_gone(self, node: str) -> None:
-        self.run("node_gone", [cell("lease", node), cell("node", node)], [])
+    @rule(node=NODES, instance=INSTANCES)
+    def node_gone(self, node: str, instance: str) -> None:
+        keys = [cell("lease", node), cell("node", node), cell("owner", "s")]
+        self.run("node_gone", keys, [instance])
 
     @rule(owner=INSTANCES, ttl_ms=TTLS_MS, mode=st.sampled_from(["keep", "take"]))
     def own(self, owner: str, ttl_ms: int, mode: str) -> None:
@@ -216,10 +220,6 @@ class Scripts(RuleBasedStateMachine):
     @rule(node=NODES)
     def dec_running(self, node: str) -> None:
         self.run("dec_running", [cell("cap", node)], [])
-
-    @rule(job=JOBS, ttl_ms=TTLS_MS)
-    def reopen(self, job: str, ttl_ms: int) -> None:
-        self.run("reopen", [cell("bind", job)], [job, self.lasting(ttl_ms)])
 
     @rule(
         owner=INSTANCES,
@@ -295,8 +295,8 @@ def test_a_script_at_the_servers_own_time_uses_the_real_prelude(server: str) -> 
     store = ServerStore(real_store(server, 2).client, prelude_text=prelude())
     store.clear()
     store.script(0, "heartbeat_keep", ["{c}:n"], [1, 0, "ready", 60_000])
-    args: list[str | int] = ["j", 0, "i", "t", 10_000, 60_000, "n1"]
-    answer = store.script(0, "claim", ["{c}:b", "{c}:l", "{c}:n"], args)
+    args: list[str | int] = ["j", 0, "i", "t", 10_000, 60_000, 0, "n1"]
+    answer = store.script(0, "claim", ["{c}:b", "{c}:o", "{c}:l", "{c}:n"], args)
     seconds, micros = (int(part) for part in store.client.execute_command("TIME"))
     score = int(store.client.execute_command("ZSCORE", "{c}:l", "j:1"))
     store.client.close()

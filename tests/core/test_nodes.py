@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from simsched.nodes import (
     TRANSITIONS,
@@ -107,7 +106,7 @@ def test_every_state_but_offline_can_go_offline() -> None:
 def test_the_health_check_wants_gpu_and_running_core_services(broken: dict[str, object]) -> None:
     """Each missing part alone fails the check."""
     assert is_healthy(NODE)
-    assert not is_healthy(replace(NODE, **broken))  # type: ignore[arg-type]
+    assert not is_healthy(replace(NODE, **broken))
 
 
 def test_where_cpus_will_do_a_node_without_a_gpu_gets_ready() -> None:

@@ -19,7 +19,9 @@ from simsched.messages import (
     TranslationResult,
 )
 from simsched.messages import SessionInit as Hello
-from simsched.telemetry import SessionClosed, SessionOpened
+from simsched.results import HOPS_MAX
+from simsched.telemetry import Operation, SessionClosed, SessionOpened
+from simsched.units import MS
 from tests.core.harness import CHUNK, Core, left_over
 
 
@@ -150,6 +152,41 @@ def test_a_result_finds_the_instance_that_waits_for_it(routing: str) -> None:
     assert len(core.told(TranslationResult)) == 1
     for scheduler in core.schedulers:
         assert left_over(scheduler) == {}
+
+
+def test_a_result_that_nobody_knows_any_more_is_not_handed_to_and_fro() -> None:
+    """Its claim says i-0, its session i-1, and both have forgotten the job."""
+    core = Core("safe", instances=2)
+    core.node("n1", home=1)
+    forwards: list[int] = []
+
+    def passed_on() -> int:
+        return [note.name for note in core.steps].count("redis.xadd_inbox")
+
+    async def scenario(core: Core) -> None:
+        core.open()
+        await core.settle(10)
+        core.utter(0)
+        await core.settle(10)
+        job = core.assigned()[0][1]
+        core.answer(job, "n1")
+        await core.settle(10)
+        core.close()
+        await core.settle(300)
+        state = core.schedulers[1].state
+        await state.store.own(Operation(0, 0, 0, "", 0), "session", "s-1")
+        state.seen_results.clear()
+        core.schedulers[0].state.seen_results.clear()
+        for store in core.stores:
+            store.delay_ns = lambda _step: MS
+        forwards.append(passed_on())
+        core.answer(job, "n1")
+        await core.settle(1_000)
+        forwards.append(passed_on())
+
+    core.play(scenario)
+    assert forwards[1] - forwards[0] == HOPS_MAX
+    assert len(core.told(TranslationResult)) == 1
 
 
 @pytest.mark.parametrize(("how", "count"), [("cumulative", 5), ("added", 8)])

@@ -145,7 +145,7 @@ def test_without_any_server_fakeredis_serves_with_a_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What was tried and failed is in the warning; the same connection talks to it."""
-    monkeypatch.setattr(embedded, "_programs", lambda: iter(["/bin/false"]))
+    monkeypatch.setattr(embedded, "server_programs", lambda: iter(["/bin/false"]))
 
     async def main() -> None:
         async with open_store_server(None, None) as server:

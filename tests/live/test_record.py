@@ -21,7 +21,7 @@ from simsched.live.record import OPERATION, STEP, Recorder
 from simsched.live.settings import RecordSettings
 from simsched.models import record as simulated
 from simsched.steps import BY_NAME
-from simsched.telemetry import Operation, OpKind
+from simsched.telemetry import NodeOffline, Operation, OpKind
 from tests.live.live_world import run, settings_with
 from tests.live.observed import observed
 
@@ -172,6 +172,21 @@ def test_a_killed_server_loses_no_more_than_since_the_last_flush(tmp_path: Path)
     lines = (folder / "events.jsonl").read_bytes().splitlines()
     assert len(lines) == 100
     assert json.loads(lines[-1])["session"] == "s99"
+
+
+def test_events_written_at_once_are_there_when_the_process_is_killed(tmp_path: Path) -> None:
+    """Each is in its file when it has been told; without that it waits for the next flush."""
+    event = NodeOffline(at_ns=5, instance="i-0", node="n-1", reason="gone")
+    for at_once in (True, False):
+        folder = tmp_path / str(at_once)
+        recorder = Recorder(folder, at_once=at_once)
+        recorder.event(event)
+        recorder.event(event)
+        lines = (folder / "events.jsonl").read_bytes().splitlines()
+        assert len(lines) == (2 if at_once else 0)
+        recorder.close()
+        lines = (folder / "events.jsonl").read_bytes().splitlines()
+        assert [msgspec.json.decode(line, type=NodeOffline) for line in lines] == [event, event]
 
 
 def test_memory_is_bounded_and_drops_are_told(tmp_path: Path, monkeypatch: object) -> None:

@@ -32,11 +32,12 @@ def claim(
     expected: int,
     token: str,
     nodes: tuple[str, ...] = NODES,
+    *,
+    again: bool = False,
 ) -> list[Reply]:
-    keys = [f"bind:{job}", *(f"lease:{n}" for n in nodes), *(f"node:{n}" for n in nodes)]
-    answer = space.script(
-        now_us, "claim", keys, [job, expected, "i1", token, LEASE_MS, TTL_MS, *nodes]
-    )
+    places = [*(f"lease:{n}" for n in nodes), *(f"node:{n}" for n in nodes)]
+    args: list[str | int] = [job, expected, "i1", token, LEASE_MS, TTL_MS, int(again), *nodes]
+    answer = space.script(now_us, "claim", [f"bind:{job}", "owner:session", *places], args)
     assert isinstance(answer, list)
     return answer
 
@@ -54,6 +55,25 @@ def test_a_script_cannot_enumerate_in_table_order() -> None:
     space.load("planted", "local t = {a = 1, b = 2}; for k in pairs(t) do return k end")
     with pytest.raises(ScriptError, match="nonexistent global variable 'pairs'"):
         space.script(NOW_US, "planted", ["k"], [])
+
+
+def test_a_cleared_space_is_a_new_one() -> None:
+    """Neither keys nor expiries nor the ids of a stream outlive it; later calls answer alike."""
+    used, new = ready_space(), LuaKeySpace()
+    claim(used, NOW_US, "j-1", 0, "t-1")
+    used.command(NOW_US + 5, "XADD", "inbox", "*", "payload", "x")
+    used.command(NOW_US + 5, "SET", "short", "1", "PX", 50)
+    used.clear()
+    assert used.dump() == {}
+    for space in (used, new):
+        for node in NODES:
+            space.script(NOW_US, "heartbeat_keep", [f"node:{node}"], [SLOTS, 0, "ready", TTL_MS])
+        space.command(NOW_US, "HSET", "short", "field", 1)
+        space.command(NOW_US, "XADD", "inbox", "*", "payload", "y")
+        claim(space, NOW_US + 60_000, "j-1", 0, "t-2")
+        space.sweep(NOW_US + 70_000)
+    assert used.dump() == new.dump()
+    assert used.command(NOW_US + 70_000, "PTTL", "short") == -1
 
 
 def test_times_keep_their_microseconds() -> None:
@@ -199,14 +219,15 @@ def test_live_leases_never_exceed_slots_and_a_job_completes_once(
                 assert attempt == current.get(job, attempt)
                 assert ended.setdefault(job, token) == token
             elif job in current and attempt < current[job]:
-                assert reply == [b"STALE", current[job]]
+                assert reply == [b"STALE", current[job], b"i1"]
         elif action == "release":
             space.script(now_us, "release_lease", [f"lease:{node}"], [job, attempt])
         elif action == "renew":
             member = f"{job}:{attempt}"
             space.script(now_us, "renew", [f"lease:{node}"], [LEASE_MS, member])
         else:
-            space.script(now_us, "node_gone", [f"lease:{node}", f"node:{node}"], [])
+            keys = [f"lease:{node}", f"node:{node}", f"owner:{node}"]
+            space.script(now_us, "node_gone", keys, ["i1"])
         for name in NODES:
             live = space.command(now_us, "ZCOUNT", f"lease:{name}", now_us, "+inf")
             assert isinstance(live, int)
@@ -250,13 +271,13 @@ def test_a_lost_attempt_is_stale_and_the_next_one_counts() -> None:
     space = ready_space()
     claim(space, NOW_US, "job", 0, "t1")
     assert claim(space, NOW_US, "job", 1, "t2")[:4] == [b"CLAIMED", b"job", b"n1", 2]
-    assert complete(space, NOW_US, "job", 1, "c1") == [b"STALE", 2]
+    assert complete(space, NOW_US, "job", 1, "c1") == [b"STALE", 2, b"i1"]
     assert complete(space, NOW_US, "job", 2, "c2") == [b"ACCEPTED"]
     assert complete(space, NOW_US, "job", 2, "c2") == [b"ACCEPTED"]
-    assert complete(space, NOW_US, "job", 2, "c3") == [b"DONE", b"ok"]
+    assert complete(space, NOW_US, "job", 2, "c3") == [b"DONE", b"ok", b"c2"]
     assert claim(space, NOW_US, "job", 2, "t3")[0] == b"BOUND"
     assert complete(space, NOW_US, "forgotten", 1, "c") == [b"ACCEPTED"]
-    assert complete(space, NOW_US, "forgotten", 1, "d") == [b"DONE", b"ok"]
+    assert complete(space, NOW_US, "forgotten", 1, "d") == [b"DONE", b"ok", b"c"]
 
 
 def test_a_gone_node_gives_its_members_sorted_and_takes_no_more() -> None:
@@ -264,7 +285,10 @@ def test_a_gone_node_gives_its_members_sorted_and_takes_no_more() -> None:
     space = ready_space(("n1", "n2"))
     for job in ("b", "a"):
         claim(space, NOW_US, job, 0, "t", ("n1",))
-    gone = space.script(NOW_US, "node_gone", ["lease:n1", "node:n1"], [])
+    keys = ["lease:n1", "node:n1", "owner:n1"]
+    space.script(NOW_US, "own", ["owner:n1"], ["i2", 10_000, "take"])
+    assert space.script(NOW_US, "node_gone", keys, ["i1"]) == 0, "it is another's by now"
+    gone = space.script(NOW_US, "node_gone", keys, ["i2"])
     assert gone == [b"a:1", b"b:1"]
     assert claim(space, NOW_US, "c", 0, "t", ("n1", "n2"))[2] == b"n2"
 

@@ -363,6 +363,68 @@ def test_an_abandoned_group_never_runs_again_not_even_its_cleanup() -> None:
     assert log == [("task", 10), ("end", 112)]
 
 
+# Waits that nobody can see
+
+
+def test_a_wait_before_anything_else_is_due_costs_no_event() -> None:
+    """The clock moves on and the task goes on; what is due at that very instant goes first."""
+    kernel = Kernel()
+    log: list[tuple[str, int]] = []
+
+    async def main() -> None:
+        kernel.call_at(100, lambda: log.append(("call", kernel.now)))
+        await kernel.sleep(99)
+        log.append(("skipped", len(kernel.queue)))
+        await kernel.sleep(1)
+        log.append(("waited", kernel.now))
+
+    kernel.run(main())
+    assert log == [("skipped", 1), ("call", 100), ("waited", 100)]
+
+
+def test_a_wait_is_not_skipped_beyond_the_end_of_the_run() -> None:
+    """Nor by what is ended after it: the clock stays where the run left it."""
+    kernel = Kernel()
+    log: list[int] = []
+
+    async def walker() -> None:
+        try:
+            for _ in range(10):
+                await kernel.sleep(10)
+                log.append(kernel.now)
+        finally:
+            await kernel.sleep(1_000)
+
+    kernel.start(walker(), "walker")
+    kernel.run_until(35)
+    assert (kernel.now, log) == (35, [10, 20, 30])
+    kernel.run_until(40)
+    assert (kernel.now, log) == (40, [10, 20, 30, 40])
+    kernel.close()
+    assert kernel.now == 40
+
+
+def test_a_frozen_task_does_not_skip() -> None:
+    """A task that freezes its own group goes on only when that resumes."""
+    kernel = Kernel()
+    group = Group(kernel, "instance")
+    log: list[int] = []
+
+    async def sleeper() -> None:
+        group.freeze()
+        await kernel.sleep(10)
+        log.append(kernel.now)
+
+    async def main() -> None:
+        kernel.start(sleeper(), "sleeper", group)
+        await kernel.sleep(50)
+        group.resume()
+        await kernel.sleep(1)
+
+    kernel.run(main())
+    assert log == [50]
+
+
 # Ties
 
 

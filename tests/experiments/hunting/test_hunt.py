@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,12 +16,22 @@ from hypothesis import strategies as st
 from simsched.cases import Case, Turn, read_case
 from simsched.cli import main
 from simsched.experiments.hunting.causes import Cause, cause_of
-from simsched.experiments.hunting.draw import SIZES, draw_case, hunted_policy
-from simsched.experiments.hunting.search import Hunt, search
+from simsched.experiments.hunting.coverage import covered, possible, table
+from simsched.experiments.hunting.draw import (
+    CALM_AFTER_MS,
+    CALM_TURNS,
+    SIZES,
+    draw_case,
+    hunted_policy,
+)
+from simsched.experiments.hunting.search import Hunt, HuntFailed, search
 from simsched.experiments.hunting.shrink import shrink
+from simsched.experiments.hunting.telling import parting
 from simsched.faults import KINDS, Fault
 from simsched.findings import Violation
+from simsched.models import hunted
 from simsched.models.hunted import Played
+from simsched.models.tape import Tape
 
 BROKEN = Violation("I1", 0, "s-1", "s-1 has 2 jobs", "i-0")
 CAUSE = cause_of(BROKEN)
@@ -101,6 +113,58 @@ def test_small_schedules_are_as_small_as_promised() -> None:
         assert len(case.faults) >= 5
 
 
+@pytest.mark.parametrize("number", range(12))
+def test_the_last_words_of_a_schedule_come_when_all_is_whole(number: int) -> None:
+    """After the last fault that has a time; so a schedule shows what its faults left behind."""
+    case, _ = draw_case("safe", 1, number, "small")
+    ends = [fault.at_ms + fault.for_ms for fault in case.faults if not fault.is_at_step]
+    late = [turn.at_ms for turn in case.turns[-CALM_TURNS:]]
+    assert min(late) >= case.system.calm_ms + CALM_AFTER_MS
+    assert case.system.calm_ms >= max(ends, default=0)
+    assert max(turn.at_ms for turn in case.turns[:-CALM_TURNS]) < SIZES["small"]["span_ms"]
+
+
+def test_nothing_departs_or_breaks_any_more_once_all_is_calm() -> None:
+    """Neither a tape that draws nor a fault that still waits for its step."""
+    case, rates = draw_case(hunted_policy("safe"), 1, 3, "small")
+    tape, departs = Tape.drawing(case.seed, dict.fromkeys(rates, 0.3)), []
+    world = hunted.HuntedWorld(case, tape)
+    usual = tape.on_departure
+
+    def noted(label: str, value: int) -> None:
+        departs.append(world.kernel.now)
+        usual(label, value)
+
+    tape.on_departure = noted
+    world.run()
+    calm_ns = hunted.START_NS + case.system.calm_ms * 10**6
+    assert departs
+    assert max(departs) <= calm_ns
+
+
+def test_ties_are_choices_like_any_other() -> None:
+    """What is due at the same instant goes in another order, and does so again in a replay."""
+    case, _ = draw_case(hunted_policy("safe"), 1, 3, "small")
+    straight = hunted.play(case)
+    shuffled = hunted.play(case, tape=Tape.drawing(1, {"tie": 0.5}))
+    assert shuffled.tape
+    assert {label.partition(" ")[0] for label in shuffled.tape} == {"tie"}
+    assert shuffled.digest != straight.digest
+    assert hunted.play(case, tape=Tape(shuffled.tape)).digest == shuffled.digest
+
+
+def test_fault_points_of_the_core_are_choices_like_any_other() -> None:
+    """Rare paths are taken, by name; `safe` keeps its promises on them."""
+    names, broken = set(), []
+    for number in range(4):
+        case, _ = draw_case(hunted_policy("safe"), 1, number, "small")
+        played = hunted.play(case, tape=Tape.drawing(number, {"point": 0.3}))
+        names |= {label.split(" ", 2)[2].rpartition(" ")[0] for label in played.tape}
+        broken += played.violations
+    assert {"wake lost", "no candidate", "node unreachable", "completion waits"} <= names
+    assert not broken
+
+
 def test_times_are_short_where_the_user_has_not_said_otherwise() -> None:
     """His own lease stays."""
     policy = hunted_policy("safe,lease_ms=70000")
@@ -136,17 +200,82 @@ def test_a_hunt_shows_a_case_that_replays(tmp_path: Path) -> None:
         assert read_case(file).invariant in again.output
 
 
+class Deadly(str):
+    """A policy that ends the process which it is sent to."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Callable[[int], object], tuple[int]]:
+        return os._exit, (3,)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_hunt_that_fails_names_the_schedule(jobs: int) -> None:
+    """In one line, whichever process it was in."""
+    hunt = Hunt(policy="nonsense", schedules=10, seed=5)
+    with pytest.raises(HuntFailed, match=r"^schedule 0 of seed 5 \(nonsense\) .*ConfigError: "):
+        search(hunt, jobs=jobs, limit_s=0, first=False, tell=lambda *_: None)
+
+
+def test_a_process_that_dies_is_one_line() -> None:
+    """And says which schedules it may have been."""
+    hunt = Hunt(policy=Deadly("safe"), schedules=20, seed=5)
+    with pytest.raises(HuntFailed, match="schedules 0 to 19 of seed 5"):
+        search(hunt, jobs=2, limit_s=0, first=False, tell=lambda *_: None)
+
+
+def test_coverage_counts_the_pairs_that_are_possible() -> None:
+    """Of a policy: `safe` takes no request lock, `published` makes no claim."""
+    pairs = possible("safe")
+    assert ("instance_crash", "redis.claim") in pairs
+    assert ("instance_crash", "redis.set_nx_lock") not in pairs
+    assert ("instance_crash", "redis.set_nx_lock") in possible("published")
+    assert ("node_crash", "time") in pairs
+    assert ("node_crash", "redis.claim") not in pairs
+    hits = Counter({("instance_crash", "redis.claim"): 3, ("node_crash", "time"): 2,
+                    ("instance_pause", "hangover"): 1})  # fmt: skip
+    assert covered(hits, "safe") == (2, len(pairs))
+    lines = table(hits, "safe")
+    rows = {line.split(" | ")[0].strip("| "): line for line in lines}
+    assert rows["redis.claim"].endswith("| 3 |")
+    assert rows["hangover"].endswith("| 1 |")
+    assert rows["all"].endswith("| 6 |")
+    assert all(line.count("|") == lines[0].count("|") for line in lines)
+
+
+def test_the_nearest_passing_run_goes_along_the_longest() -> None:
+    """Of two events that are both needed, the later one is what is taken away."""
+    case = read_case(Path(__file__).parents[2] / "cases" / "over-admission-after-a-heartbeat.toml")
+    cause = next(cause_of(v) for v in hunted.play(case).violations if v.invariant == "I2")
+    first, *ends = parting(case, cause)
+    assert "it passes; after" in first
+    assert [line.split()[0] for line in ends] == ["fails:", "passes:"]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["--policy", "saef"], "did you mean safe"),
         (["--schedules", "0"], "--schedules"),
         (["--size", "huge"], "small"),
+        (["--seed", "-1"], "--seed"),
+        (["--time", "-1"], "--time"),
+        (["--jobs", "0"], "--jobs"),
+        (["--policy", "safe,lease_ms=short"], "lease_ms"),
+        (["--out", "FILE/out"], "cannot be written"),
         (["replay", "/nowhere.toml"], "cannot be read"),
+        (["replay", "FILE"], "FILE"),
+        (["keep", "FILE"], "FILE"),
+        (["coverage", "FILE"], "is no hunt.json"),
+        (["coverage", "/nowhere.json"], "cannot be read"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path: Path, words: list[str], says: str) -> None:
     """Exit code 2, and nothing is hunted."""
+    file = tmp_path / "FILE"
+    file.write_text("nothing of the kind", encoding="utf-8")
+    words = [word.replace("FILE", str(file)) for word in words]
     result = CliRunner().invoke(main, ["hunt", *words], catch_exceptions=False)
     assert result.exit_code == 2
     assert says in result.output
+    assert result.output.count("\n") == 1
