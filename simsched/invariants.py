@@ -31,11 +31,13 @@ from simsched.findings import (
 from simsched.ledger_entries import ABANDONED
 from simsched.telemetry import (
     AnsweredAlone,
+    ClaimRepeated,
     ClientAsked,
     ClientGone,
     ClientHeard,
     Delivered,
     Disturbed,
+    EndAccepted,
     Event,
     InstanceDown,
     JobAdopted,
@@ -48,6 +50,7 @@ from simsched.telemetry import (
     JobRepeated,
     JobYielded,
     LetterLies,
+    NodeGranted,
     NodeOffline,
     NodeRegistered,
     NodeRunning,
@@ -395,6 +398,9 @@ class Checker:
             SlotsCounted: calm.slots_counted,
             SlotsTried: calm.slots_tried,
             LetterLies: calm.letter_lies,
+            EndAccepted: calm.end_accepted,
+            ClaimRepeated: calm.claim_repeated,
+            NodeGranted: calm.node_granted,
             Delivered: calm.delivered,
         }
         for kind, rule in rules.items():

@@ -164,25 +164,35 @@ class Recovery:
 
     # Failing over
 
-    async def node_lost(self, node_id: str) -> None:
-        """A node's socket closed: its jobs go elsewhere at once, if the policy acts on it (W14)."""
+    async def node_lost(self, node_id: str, *, here: bool) -> None:
+        """
+        A node is gone: its jobs go elsewhere at once, if the policy acts on it (W14).
+
+        `here`: it was connected to this instance, which tells the store.
+        """
         held = list(self._state.node_jobs.get(node_id, ()))
         if self._policy.node_loss != "event":
             return
+        freed = here and await self._tell_gone(node_id)
+        for job_id in held:
+            job = self._state.book.get(job_id)
+            if job is not None and not job.ended and job.node_id == node_id:
+                if freed and job.reserved:
+                    job.reserved = False
+                    self._dispatcher.slot_freed(job, node_id, job.attempt)
+                await self.retry_elsewhere(job, "WS_DISCONNECTED")
+
+    async def _tell_gone(self, node_id: str) -> bool:
+        """Whether the store has dropped all leases of a node."""
         op = self._background()
+        freed = False
         try:
-            await self._store.node_gone(op, node_id)
+            freed = await self._store.node_gone(op, node_id)
         except StoreUnavailable:
             self._runtime.telemetry.count("store_unavailable")
             self._state.gone_unsaid[node_id] = None
         self._runtime.end(op)
-        for job_id in held:
-            job = self._state.book.get(job_id)
-            if job is not None and not job.ended and job.node_id == node_id:
-                if job.reserved:
-                    job.reserved = False
-                    self._dispatcher.slot_freed(job, node_id, job.attempt)
-                await self.retry_elsewhere(job, "WS_DISCONNECTED")
+        return freed
 
     async def node_unreachable(self, node_id: str, reason: str) -> None:
         """The instance that a node is connected to is gone; the node's own leases are its own."""
@@ -363,9 +373,16 @@ class Recovery:
         if self._policy.slots != "lease":
             return
         now, half_ns = self._runtime.now(), self._policy.lease_ms * MS // 2
+        aged = [
+            job
+            for job in self._state.book.jobs.values()
+            if job.reserved and now - job.leased_ns >= half_ns
+        ]
         due: dict[str, list[Job]] = {}
-        for job in self._state.book.jobs.values():
-            if job.reserved and now - job.leased_ns >= half_ns:
+        for job in aged:
+            if await self._has_left(job):
+                self._dispatcher.yield_to_other(job)
+            elif job.reserved:
                 due.setdefault(job.node_id, []).append(job)
         for node_id, jobs in due.items():
             members = [f"{job.job_id}:{job.attempt}" for job in jobs]

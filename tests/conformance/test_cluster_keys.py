@@ -38,6 +38,9 @@ ONE_KEY = frozenset(
 
 NO_KEY = frozenset({"TIME"})
 
+ANSWERS: dict[str, Reply] = {"restore": b"KEPT", "reopen": 0, "presence": [[], [], 1]}
+"""A fitting nothing, where it is no empty list."""
+
 
 def keys_of(words: Sequence[Any]) -> list[str]:
     """The keys of a plain command; one that is in no table fails."""
@@ -76,7 +79,7 @@ class KeysOnly:
         self.calls.append(list(keys))
         if name in ("claim", "complete", "try_reserve"):
             return [b"FULL", b"FULL"]
-        return b"KEPT" if name == "restore" else []
+        return ANSWERS.get(name, [])
 
     async def pipeline(
         self, step: Step, op: Operation, commands: Sequence[Sequence[str | int]]

@@ -520,6 +520,37 @@ def test_what_lies_in_the_inbox_of_a_dead_instance_is_answered() -> None:
         run(main(store, first, second))
 
 
+def test_a_third_instance_that_knows_no_better_does_not_delay_an_answer() -> None:
+    """
+    Its node's result goes to the inbox of the instance that claimed the job, which is dead.
+
+    Nobody has missed that one yet: the session's new instance looks into its inbox meanwhile.
+    """
+
+    async def main(store: Valkey, first: Served, second: Served, third: Served) -> None:
+        async with (
+            node_at(third, "n") as node,
+            Client([first.url, second.url], src="zh", tgt="en", binary=False) as client,
+        ):
+            await asyncio.sleep(0.5)
+            await client.send(asked(0))
+            job = await node.hear_type("job_assign")
+            first.kill()
+            await until(lambda: client.reconnects == 1)
+            connection = await RedisConnection.open(store.url)
+            owner = "{cell}:session:owner:" + client.session_id
+            while not await connection.call("EXISTS", owner):  # noqa: ASYNC110  # no event tells
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)  # its first look into that inbox finds nothing
+            await node.answer(job, "by a detour")
+            assert await next_answer(client) == 0
+            assert await rest(client) == []
+            await connection.close()
+
+    with valkey() as store, serving(store.url, "a", "b", "c") as (first, second, third):
+        run(main(store, first, second, third))
+
+
 async def _has_result(connection: RedisConnection, instance: str) -> bool:
     entries: Any = await connection.call("XRANGE", "{cell}:inbox:" + instance, "-", "+")
     return any(b"result" in entry[1] for entry in entries or ())

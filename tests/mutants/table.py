@@ -95,7 +95,7 @@ SCRIPTS: Final = (
         "claim.lua takes the repeat of a claim for somebody else's",
         _lua("claim", "if held[7] == token and attempt == expected + 1 and not done then",
              "if false then"),
-        ("I3", "I5", "I10", "I16", "conservation"),
+        ("I3", "I5", "I10", "I11", "I16", "conservation"),
     ),
     Mutant(
         "claim-of-what-is-done",
@@ -116,6 +116,12 @@ SCRIPTS: Final = (
         "node_gone.lua leaves the leases of a node that is gone",
         _lua("node_gone", "redis.call('DEL', KEYS[1])", ""),
         ("I5",),
+    ),
+    Mutant(
+        "lost-node-stays-ready",
+        "node_gone.lua does not mark the node, so that its slots are given on",
+        _lua("node_gone", "redis.call('HSET', KEYS[2], 'health', 'offline')", ""),
+        ("I10",),
     ),
     Mutant(
         "release-of-another",
@@ -236,6 +242,14 @@ CORE: Final = (
         "nobody remembers who has been answered",
         _code("delivery:Delivery._is_first", "if key in session.answered:", "if False:"),
         ("I3",),
+    ),
+    Mutant(
+        "results-not-forwarded",
+        "a result for another instance is taken for sent, and is not",
+        _code("results:ResultHandler._forward",
+              "return await self._runtime.links.to_instance(steps.INBOX_APPEND, op, owner, event)",
+              "return True"),
+        ("I4",),
     ),
     Mutant(
         "forwarded-results-dropped",
