@@ -37,9 +37,6 @@ CODEC: Final = CODECS["pcm16"]
 RESUME_NS: Final = 3 * SECOND
 """How long an instance keeps a session whose client has hung up."""
 
-LINGER_NS: Final = 20 * SECOND
-"""How long a client waits for its answers after its last word, and after the last fault."""
-
 OUTCOMES: Final[dict[type, str]] = {
     TranslationResult: "translation_result", MissingResult: "missing_result", Error: "error",
 }  # fmt: skip
@@ -134,7 +131,7 @@ class ScriptedClient:
         if self._numbers and not self._unheard:
             return False
         since_ns = max(spoken_ns, self._world.disturbed_until_ns)
-        return self._kernel.now < since_ns + LINGER_NS
+        return self._kernel.now < since_ns + self._system.linger_ms * MS
 
     async def _until(self, at_ns: int) -> None:
         await self._kernel.sleep(at_ns - self._kernel.now)
