@@ -304,8 +304,7 @@ class HuntedWorld:
         self.faults.start(self.kernel.now)
         if self.case.system.calm_ms:
             calm_ns = self.kernel.now + self.case.system.calm_ms * MS
-            self.kernel.call_at(calm_ns, self._tape.rest)
-            self.kernel.call_at(calm_ns, self.faults.rest)
+            self.kernel.call_at(calm_ns, self._rest)
         if self.policy.slots == "lease":
             self.kernel.start(self._truths.tell(), "truths")
         for client in self.clients:
@@ -321,6 +320,12 @@ class HuntedWorld:
         await self._until_leases_end()
         if self.policy.slots == "lease" and not self._busy():
             self._truths.try_slots()
+
+    def _rest(self) -> None:
+        """Nothing departs and nothing breaks from now on."""
+        self._tape.rest()
+        self.kernel.lets_others_go = None
+        self.faults.rest()
 
     async def _until_leases_end(self) -> None:
         """Nobody but time frees the slots of an instance that is dead, or of a job that is left."""
