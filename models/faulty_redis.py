@@ -39,6 +39,9 @@ READS: Final = frozenset(
 )
 """Steps whose calls change nothing: a failover cannot lose them."""
 
+GIVES_SLOTS: Final = frozenset((steps.CLAIM, steps.RENEW))
+"""Steps whose calls may have a slot taken; all others leave the leases or take some away."""
+
 Action = Callable[[int], Reply]
 
 
@@ -57,6 +60,9 @@ class FaultyRedis(RedisServer):
         self.clock_us = 0
         self.remembers = True
         self._done: list[tuple[int, Action]] = []
+        self.given = 0
+        """How often a slot may have been taken."""
+        self._free: dict[str, tuple[int, int]] = {}
 
     @property
     def is_down(self) -> bool:
@@ -87,14 +93,21 @@ class FaultyRedis(RedisServer):
 
     def leases_of(self, node: str) -> tuple[str, ...]:
         """Which attempts hold a slot of a node now: its leases that live."""
+        since = (self.given, self.clock_us)
+        if self._free.get(node) == since:
+            return ()  # nobody has taken one since there was none
         now_us = self.now_us
         held: Any = self.keys.command(
             now_us, "ZRANGEBYSCORE", f"{{cell}}:leases:{node}", now_us, "+inf"
         )
-        return tuple(member.decode() for member in held or ())
+        if not held:
+            self._free[node] = since
+            return ()
+        return tuple(member.decode() for member in held)
 
     def forget(self) -> None:
         """It restarts and has kept nothing."""
+        self.given += 1
         self.keys.clear()
         self._done.clear()
 
@@ -227,6 +240,8 @@ class _Call(Wake):
             self.error = StoreUnavailable("connection refused")
             return store.kernel.now + REFUSED_NS
         writes = self._step not in READS
+        if self._step in GIVES_SLOTS:
+            server.given += 1
         try:
             self.reply, self.start_ns, self.end_ns = server.call(
                 self._action, self._server_ns, writes=writes
@@ -270,9 +285,7 @@ class FaultyStore(SimStore):
         server, readers = self.server, [told]
 
         def add(now_us: int) -> Reply:
-            reply = server.keys.command(
-                now_us, "XADD", key, "MAXLEN", "~", 10_000, "*", *words
-            )
+            reply = server.keys.command(now_us, "XADD", key, "MAXLEN", "~", 10_000, "*", *words)
             if readers:  # a replica that takes over does it again, and tells nobody
                 readers.pop()()
             return reply

@@ -230,6 +230,10 @@ class HuntedWorld:
         """When the last fault that has come so far is over."""
         return self.faults.last_ns
 
+    def cut_of(self, session_id: str) -> dict[int, None]:
+        """What was cut of a session that streams and has no answer yet that its client heard."""
+        return self.journal.cut.get(session_id, {})
+
     # What faults do to instances
 
     def is_up(self, number: int) -> bool:

@@ -171,6 +171,8 @@ def _over_ms(fault: Fault, sizes: dict[str, int]) -> int:
     """When a fault is over; one within a step has hit by the time that the others have."""
     at_ms = sizes["span_ms"] + 500 if fault.is_at_step else fault.at_ms
     return at_ms + fault.for_ms + fault.delay_ms
+
+
 def _versions(draws: _Draws, instances: int) -> tuple[int, ...]:
     """In the middle of an upgrade, now and then: each instance speaks what it speaks."""
     if not draws.happens(4):
