@@ -276,7 +276,6 @@ class FaultyStore(SimStore):
         """Say what breaks it, and under which name its calls stand on the tape."""
         self.server, self.kernel = server, server.kernel
         self.probe, self.tape, self.who = probe, tape, who
-        self._is_prompt = tape.is_idle("redis")
 
     async def append(
         self, step: Step, op: Operation, key: str, words: Sequence[bytes], told: Callable[[], None]
@@ -302,7 +301,7 @@ class FaultyStore(SimStore):
         latency_ns, server_ns = plan.draw(op.key, site, n)
         out_ns = (latency_ns - server_ns) // 2
         back_ns = latency_ns - server_ns - out_ns
-        if not self._is_prompt:
+        if not self.tape.is_idle("redis"):
             late = self.tape.next(f"redis {self.who} {step.name}", 2 * len(LATE_NS) - 1)
             out_ns += LATE_NS[(late + 1) // 2] if late % 2 else 0
             back_ns += 0 if late % 2 else LATE_NS[late // 2]

@@ -180,7 +180,9 @@ class HuntedWorld:
         tape, name = self._tape, f"i-{number}"
         if tape.is_idle("point"):
             return lambda _point: False
-        return lambda point: tape.next(f"point {name} {point}", 2) == 1
+        return lambda point: (
+            not tape.is_idle("point") and tape.next(f"point {name} {point}", 2) == 1
+        )
 
     def _node(self, number: int) -> NodeSocket:
         system, name = self.case.system, f"n-{number}"
