@@ -153,10 +153,13 @@ class ScriptedClient:
 
     def lost(self, number: int) -> None:
         """The instance `number` is gone, and the socket with it."""
-        if self.home != number or self.done:
+        if self.home != number:
             return
         self.home = None
         self._hang_up()
+        if self.done:
+            self._leave()  # it has said goodbye: the closed socket is the last that it hears
+            return
         self._kernel.call_at(self._kernel.now + RECONNECT_NS, self._again)
 
     def _again(self) -> None:
