@@ -92,11 +92,13 @@ def test_a_failover_that_is_to_lose_nothing_loses_nothing(tmp_path: Path) -> Non
 
 
 def test_a_restart_forgets_everything(tmp_path: Path) -> None:
-    """And nobody gets a connection while it is away."""
+    """Also what a replica has copied since; and nobody gets a connection while it is away."""
 
     async def scene(pair: RedisPair) -> None:
         async with connected(pair) as redis:
             await redis.call("SET", "key", "1")
+        await replicated(pair)
+        await pair.fail_over(0, 0.0)
         restarting = asyncio.create_task(pair.restart(0.2))
         await asyncio.sleep(0)
         with pytest.raises(ConnectionRefusedError):
