@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from simsched.dispatch import JobDispatcher
     from simsched.recovery import Recovery
 
+ANSWER_WAITS_NS: Final = SECOND // 10
+"""How long an accepted result may take, on purpose, until it is answered (a fault point)."""
+
 COMPLETION_WAITS_NS: Final = 2 * SECOND
 """How long an instance may take, on purpose, to tell the store of an end (a fault point)."""
 
@@ -165,6 +168,8 @@ class ResultHandler:
         if not result.success:
             await self._failed(op, job, result)
             return Outcome.FAILED, True
+        if self._runtime.point("answer waits"):
+            await self._runtime.sleep(ANSWER_WAITS_NS)
         async with self._runtime.step(steps.JOBS_WRITE, op):
             pass
         if job.ended:
