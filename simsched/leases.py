@@ -51,15 +51,18 @@ class Leases:
         if self._policy.slots != "lease":
             return
         for node_id, jobs in (await self._due()).items():
+            attempts = [job.attempt for job in jobs]
             members = [f"{job.job_id}:{job.attempt}" for job in jobs]
             try:
                 lost = await self._store.renew(op, node_id, self._policy.lease_ms, members)
             except StoreUnavailable:
                 self._runtime.telemetry.count("store_unavailable")
                 return
-            self._renewed(
-                node_id, [(job, member in lost) for job, member in zip(jobs, members, strict=True)]
-            )
+            for job, attempt, member in zip(jobs, attempts, members, strict=True):
+                if member in lost:
+                    self._runtime.telemetry.count("leases_lost")
+                elif job.reserved and job.attempt == attempt:  # else it has ended meanwhile
+                    self._renewed(node_id, job)
 
     async def _due(self) -> dict[str, list[Job]]:
         """By node, the jobs whose lease is half over."""
@@ -77,18 +80,14 @@ class Leases:
                 due.setdefault(job.node_id, []).append(job)
         return due
 
-    def _renewed(self, node_id: str, jobs: list[tuple[Job, bool]]) -> None:
+    def _renewed(self, node_id: str, job: Job) -> None:
         now = self._runtime.now()
-        for job, is_lost in jobs:
-            if is_lost:
-                self._runtime.telemetry.count("leases_lost")
-                continue
-            job.leased_ns = now
-            # `live` and `slots` are not known to a renewal: 0.
-            self._state.emit(
-                SlotTaken(
-                    at_ns=now, instance=self._runtime.instance_id, node=node_id, job=job.job_id,
-                    attempt=job.attempt, live=0, slots=0,
-                    expires_ns=now + self._policy.lease_ms * MS,
-                )
-            )  # fmt: skip
+        job.leased_ns = now
+        # `live` and `slots` are not known to a renewal: 0.
+        self._state.emit(
+            SlotTaken(
+                at_ns=now, instance=self._runtime.instance_id, node=node_id, job=job.job_id,
+                attempt=job.attempt, live=0, slots=0,
+                expires_ns=now + self._policy.lease_ms * MS,
+            )
+        )  # fmt: skip

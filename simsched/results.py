@@ -176,6 +176,8 @@ class ResultHandler:
             return Outcome.REFUSED, True
         if self._state.wants(job.request):
             await self._answer(op, result, job)
+        else:
+            self._runtime.telemetry.count("results_undelivered")
         no_text = result.extra is not None and result.extra.reason in NO_TEXT_REASONS
         hidden = no_text and not self._policy_of(result).no_text_terminal
         status = JobStatus.COMPLETED_NO_TEXT if hidden else JobStatus.COMPLETED
