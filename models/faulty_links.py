@@ -48,7 +48,6 @@ class FaultyNetwork(Network):
         self.probes: list[StoreProbe] = []
         self._latest_ns: dict[tuple[str, str, bool], int] = {}
         self.hands: dict[int, Letters] = {}
-        self._announce_is_sound = tape.is_idle("announce")
 
     def join(self, number: int, name: str, life: int, versions: Sequence[int]) -> int:
         """An instance starts: which version it speaks, the newest if it is not its first life."""
@@ -73,13 +72,14 @@ class FaultyNetwork(Network):
     ) -> None:
         """Bring a message over a link, if its socket lives that long."""
         link, now = (kind, name), self.kernel.now
-        late = self._tape.next(f"{kind} {name}", len(LATE_NS))
+        if not self._tape.is_idle(kind):
+            delay_ns += LATE_NS[self._tape.next(f"{kind} {name}", len(LATE_NS))]
         slower_ns, slow_until_ns = self.slower.get(link, (0, 0))
         if now < slow_until_ns:
             delay_ns += slower_ns
         direction = (kind, name, group is None)
         at_ns = max(
-            now + delay_ns + LATE_NS[late],
+            now + delay_ns,
             self.cut_until_ns.get(link, 0),
             self._latest_ns.get(direction, 0),
         )
@@ -103,10 +103,11 @@ class FaultyNetwork(Network):
 
     def announce(self, sender: int, event: object) -> None:
         """Tell every other instance; each may miss it."""
+        sound = self._tape.is_idle("announce")
         for number, scheduler in enumerate(self.schedulers):
             if number == sender or self._redis.is_down:
                 continue
-            lost = not self._announce_is_sound and self._tape.next(f"announce i-{number}", 2)
+            lost = not sound and self._tape.next(f"announce i-{number}", 2)
             if not lost:
                 self.after(self.inbox_ns, _told(scheduler, event), _group(scheduler))
 

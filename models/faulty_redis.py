@@ -40,6 +40,9 @@ READS: Final = frozenset(
 )
 """Steps whose calls change nothing: a failover cannot lose them."""
 
+GIVES_SLOTS: Final = frozenset((steps.CLAIM, steps.RENEW))
+"""Steps whose calls may have a slot taken; all others leave the leases or take some away."""
+
 Action = Callable[[int], Reply]
 
 
@@ -58,6 +61,9 @@ class FaultyRedis(RedisServer):
         self.clock_us = 0
         self.remembers = True
         self._done: list[tuple[int, Action]] = []
+        self.given = 0
+        """How often a slot may have been taken."""
+        self._free: dict[str, tuple[int, int]] = {}
 
     @property
     def is_down(self) -> bool:
@@ -92,14 +98,21 @@ class FaultyRedis(RedisServer):
 
     def leases_of(self, node: str) -> tuple[str, ...]:
         """Which attempts hold a slot of a node now: its leases that live."""
+        since = (self.given, self.clock_us)
+        if self._free.get(node) == since:
+            return ()  # nobody has taken one since there was none
         now_us = self.now_us
         held: Any = self.keys.command(
             now_us, "ZRANGEBYSCORE", f"{{cell}}:leases:{node}", now_us, "+inf"
         )
-        return tuple(member.decode() for member in held or ())
+        if not held:
+            self._free[node] = since
+            return ()
+        return tuple(member.decode() for member in held)
 
     def forget(self) -> None:
         """It restarts and has kept nothing."""
+        self.given += 1
         self.keys.clear()
         self._done.clear()
 
@@ -232,6 +245,8 @@ class _Call(Wake):
             self.error = StoreUnavailable("connection refused")
             return store.kernel.now + REFUSED_NS
         writes = self._step not in READS
+        if self._step in GIVES_SLOTS:
+            server.given += 1
         try:
             self.reply, self.start_ns, self.end_ns = server.call(
                 self._action, self._server_ns, writes=writes
@@ -266,7 +281,6 @@ class FaultyStore(SimStore):
         """Say what breaks it, and under which name its calls stand on the tape."""
         self.server, self.kernel = server, server.kernel
         self.probe, self.tape, self.who = probe, tape, who
-        self._is_prompt = tape.is_idle("redis")
 
     async def append(
         self, step: Step, op: Operation, key: str, words: Sequence[bytes], told: Callable[[], None]
@@ -292,7 +306,7 @@ class FaultyStore(SimStore):
         latency_ns, server_ns = plan.draw(op.key, site, n)
         out_ns = (latency_ns - server_ns) // 2
         back_ns = latency_ns - server_ns - out_ns
-        if not self._is_prompt:
+        if not self.tape.is_idle("redis"):
             late = self.tape.next(f"redis {self.who} {step.name}", 2 * len(LATE_NS) - 1)
             out_ns += LATE_NS[(late + 1) // 2] if late % 2 else 0
             back_ns += 0 if late % 2 else LATE_NS[late // 2]

@@ -182,7 +182,9 @@ class HuntedWorld:
         tape, name = self._tape, f"i-{number}"
         if tape.is_idle("point"):
             return lambda _point: False
-        return lambda point: tape.next(f"point {name} {point}", 2) == 1
+        return lambda point: (
+            not tape.is_idle("point") and tape.next(f"point {name} {point}", 2) == 1
+        )
 
     def _node(self, number: int) -> NodeSocket:
         system, name = self.case.system, f"n-{number}"
@@ -231,6 +233,10 @@ class HuntedWorld:
     def disturbed_until_ns(self) -> int:
         """When the last fault that has come so far is over."""
         return self.faults.last_ns
+
+    def cut_of(self, session_id: str) -> dict[int, None]:
+        """What was cut of a session that streams and has no answer yet that its client heard."""
+        return self.journal.cut.get(session_id, {})
 
     # What faults do to instances
 
@@ -306,8 +312,7 @@ class HuntedWorld:
         self.faults.start(self.kernel.now)
         if self.case.system.calm_ms:
             calm_ns = self.kernel.now + self.case.system.calm_ms * MS
-            self.kernel.call_at(calm_ns, self._tape.rest)
-            self.kernel.call_at(calm_ns, self.faults.rest)
+            self.kernel.call_at(calm_ns, self._rest)
         if self.policy.slots == "lease":
             self.kernel.start(self._truths.tell(), "truths")
         for client in self.clients:
@@ -323,6 +328,12 @@ class HuntedWorld:
         await self._until_leases_end()
         if self.policy.slots == "lease" and not self._busy():
             self._truths.try_slots()
+
+    def _rest(self) -> None:
+        """Nothing departs and nothing breaks from now on."""
+        self._tape.rest()
+        self.kernel.lets_others_go = None
+        self.faults.rest()
 
     async def _until_leases_end(self) -> None:
         """Nobody but time frees the slots of an instance that is dead, or of a job that is left."""

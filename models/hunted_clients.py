@@ -37,8 +37,8 @@ CODEC: Final = CODECS["pcm16"]
 RESUME_NS: Final = 3 * SECOND
 """How long an instance keeps a session whose client has hung up."""
 
-LINGER_NS: Final = 20 * SECOND
-"""How long a client waits for its answers after its last word, and after the last fault."""
+QUIET_NS: Final = 5 * SECOND
+"""How long who streams waits at least: beyond the pause that cuts what it has not ended itself."""
 
 OUTCOMES: Final[dict[type, str]] = {
     TranslationResult: "translation_result", MissingResult: "missing_result", Error: "error",
@@ -53,6 +53,7 @@ class World(Instances, Protocol):
 
     @property
     def disturbed_until_ns(self) -> int: ...
+    def cut_of(self, session_id: str) -> dict[int, None]: ...
     def emit(self, event: Event) -> None: ...
 
 
@@ -101,7 +102,10 @@ class ScriptedClient:
     def heard(self, message: object) -> None:
         """A final answer arrived."""
         utterance = getattr(message, "utterance_index", None)
-        if not self._numbers or utterance is None:
+        if utterance is None:
+            return
+        if not self._numbers:
+            self._world.cut_of(self.session_id).pop(utterance, None)
             return
         self._unheard.pop(utterance, None)
         self._world.emit(
@@ -130,11 +134,13 @@ class ScriptedClient:
         self._bye()
 
     def _waits(self, spoken_ns: int) -> bool:
-        """Whether it waits for answers; who streams cannot know how many there will be."""
+        """Whether it waits for answers; of who streams, the world knows how many there will be."""
         if self._numbers and not self._unheard:
             return False
-        since_ns = max(spoken_ns, self._world.disturbed_until_ns)
-        return self._kernel.now < since_ns + LINGER_NS
+        quiet_ns = self._kernel.now - max(spoken_ns, self._world.disturbed_until_ns)
+        if not self._numbers and quiet_ns >= QUIET_NS and not self._world.cut_of(self.session_id):
+            return False
+        return quiet_ns < self._system.linger_ms * MS
 
     async def _until(self, at_ns: int) -> None:
         await self._kernel.sleep(at_ns - self._kernel.now)
@@ -147,10 +153,13 @@ class ScriptedClient:
 
     def lost(self, number: int) -> None:
         """The instance `number` is gone, and the socket with it."""
-        if self.home != number or self.done:
+        if self.home != number:
             return
         self.home = None
         self._hang_up()
+        if self.done:
+            self._leave()  # it has said goodbye: the closed socket is the last that it hears
+            return
         self._kernel.call_at(self._kernel.now + RECONNECT_NS, self._again)
 
     def _again(self) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from simsched.invariants import Checker
 from simsched.models.story import Story, line_of
 from simsched.models.wakes import Group
-from simsched.telemetry import Event, Operation
+from simsched.telemetry import Event, Operation, UtteranceCut
 
 
 class Operations:
@@ -32,7 +32,12 @@ class Operations:
 
 
 class Journal:
-    """What all instances and nodes say: to the checker, the digest, and who listens."""
+    """
+    What all instances and nodes say: to the checker, the digest, and who listens.
+
+    `cut` has the utterances of each session; a client that streams takes those off that it has
+    heard an answer to.
+    """
 
     def __init__(self, checker: Checker, story: Story | None) -> None:
         self.checker = checker
@@ -40,11 +45,14 @@ class Journal:
         self._encode = msgspec.json.Encoder().encode
         self._hash = sha256()
         self.events = 0
+        self.cut: dict[str, dict[int, None]] = {}
 
     def event(self, event: Event) -> None:
         self.events += 1
         self._hash.update(self._encode(event))
         self.checker.observe(event)
+        if type(event) is UtteranceCut:
+            self.cut.setdefault(event.session, {})[event.utterance] = None
         if self._story is not None:
             line = line_of(event)
             if line is not None:

@@ -64,8 +64,9 @@ class StoreHistory:
             listener(keys, args, reply)
         return reply
 
-    def _node_gone(self, keys: Sequence[str], _args: Sequence[Any], _reply: Any) -> None:
-        self._gone[_node_in(keys[1])] = True
+    def _node_gone(self, keys: Sequence[str], _args: Sequence[Any], reply: Any) -> None:
+        if reply != 0:  # else the node is another instance's by now
+            self._gone[_node_in(keys[1])] = True
 
     def _node_beats(self, keys: Sequence[str], _args: Sequence[Any], _reply: Any) -> None:
         node = _node_in(keys[0])

@@ -187,10 +187,9 @@ class Kernel:
         task = self.start(main, "main")
         task.watch(lambda _: None)
         try:
-            if self.lets_others_go is None:
-                self._loop(task)
-            else:
-                self._loop_out_of_turn(task, self.lets_others_go)
+            if self.lets_others_go is not None:
+                self._loop_out_of_turn(task)
+            self._loop(task)
             if self._failure is not None:
                 raise self._failure
             return task.result()
@@ -217,21 +216,30 @@ class Kernel:
                 else:
                     held.append((event, serial))
 
-    def _loop_out_of_turn(self, main: SimTask[Any], goes_behind: Callable[[str], bool]) -> None:
+    def _loop_out_of_turn(self, main: SimTask[Any]) -> None:
         """
         `_loop`, but a task may have to go behind what else is due at the same instant.
 
-        Only tasks: what travels on a link must not overtake what was sent before it.
+        Only tasks: what travels on a link must not overtake what was sent before it. Until nobody
+        is asked any more.
         """
         queue = self.queue
+        self._until_ns = FOREVER_NS
         while not main.ended and self._failure is None:
+            goes_behind = self.lets_others_go
+            if goes_behind is None:
+                return
             try:
                 at_ns, _, serial, event = heappop(queue)
             except IndexError:
                 raise Deadlock(self._who_waits()) from None
-            shares = bool(queue) and queue[0][0] == at_ns
-            is_due = isinstance(event, SimTask) and event.serial == serial
-            if shares and is_due and goes_behind(event.name):
+            if (
+                queue
+                and queue[0][0] == at_ns
+                and isinstance(event, SimTask)
+                and event.serial == serial
+                and goes_behind(event.name)
+            ):
                 event.serial = serial = self.next_serial()
                 heappush(queue, (at_ns, NORMAL, serial, event))
                 continue

@@ -369,11 +369,11 @@ class Checker:
             JobAdopted: (jobs.job_adopted,),
             JobYielded: (jobs.job_yielded,),
             AnsweredAlone: (jobs.answered_alone,),
-            SessionResumed: (jobs.session_resumed, sessions.session_resumed),
+            SessionResumed: (jobs.utterances.session_resumed, sessions.session_resumed),
             StoreLost: (jobs.store_lost,),
             ClientAsked: (clients.asked,),
             ClientHeard: (clients.heard,),
-            ClientGone: (jobs.client_gone, clients.gone),
+            ClientGone: (jobs.utterances.client_gone, clients.gone),
         }
         self._calm = CalmRules(settings, self._findings, jobs.jobs)
         if settings.told:

@@ -377,6 +377,13 @@ class CellStore:
             steps.RELEASE, op, "release_lease", [self._leases(node)], [job, attempt]
         )
 
+    async def has_lease(self, op: Operation, job: str, attempt: int, node: str) -> bool:
+        """Whether an attempt's lease is written down; it may have run out."""
+        score = await self._store.command(
+            steps.OWNER_READ, op, "ZSCORE", self._leases(node), f"{job}:{attempt}", site=5
+        )
+        return score is not None
+
     async def renew(
         self, op: Operation, node: str, lease_ms: int, members: Sequence[str]
     ) -> list[str]:

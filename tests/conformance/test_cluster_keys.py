@@ -32,7 +32,7 @@ CELLS = ["cell", "a", "tokyo-1", "x.y_z"]
 
 ONE_KEY = frozenset(
     {"DEL", "GET", "HGET", "HGETALL", "HMGET", "HSET", "PEXPIRE", "SET", "SMEMBERS", "XADD",
-     "XDEL", "XRANGE", "ZREM"}
+     "XDEL", "XRANGE", "ZREM", "ZSCORE"}
 )  # fmt: skip
 """Commands with one key, their first word."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -11,9 +12,11 @@ from simsched.chance import below, key_of, mix
 from simsched.faults import KINDS, MOMENTS, Fault
 from simsched.models.faulty_redis import FaultyRedis
 from simsched.models.hunted import play
+from simsched.models.hunted_clients import ScriptedClient
 from simsched.models.story import Line
 from simsched.models.tape import GROUPS, Tape
 from simsched.models.tasks import Kernel
+from simsched.units import SECOND
 
 TIMES = ",job_timeout_ms=3000,pending_ms=2000"
 SAFE = f"safe{TIMES},lease_ms=4000"
@@ -128,6 +131,46 @@ def test_a_failover_loses_the_last_writes_and_no_others() -> None:
     ]  # fmt: skip
     redis.forget()
     assert run("GET", "k0", writes=False) is None
+
+
+def test_slots_are_counted_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node without leases is not looked up again and again: what is told is true all the same."""
+    seen, leases_of = [], FaultyRedis.leases_of
+
+    def looked_up(redis: FaultyRedis, node: str) -> tuple[str, ...]:
+        key, now_us = f"{{cell}}:leases:{node}", redis.now_us
+        held: Any = redis.keys.command(now_us, "ZRANGEBYSCORE", key, now_us, "+inf")
+        assert leases_of(redis, node) == tuple(member.decode() for member in held)
+        seen.append(len(held))
+        return leases_of(redis, node)
+
+    monkeypatch.setattr(FaultyRedis, "leases_of", looked_up)
+    late = tuple(Turn(client=n % 3, at_ms=6_000 + 200 * n) for n in range(12))
+    back = Fault(kind="clock_jump", target="redis", at_ms=2_500, by_ms=-10_000)
+    for faults in ((), (fault_of("redis_failover"), back)):
+        for system in (System(), System(service_ms=4_500)):
+            case = Case(
+                policy=SAFE.replace("=3000", "=9000"), system=system, turns=(*TURNS, *late),
+                faults=faults,
+            )  # fmt: skip
+            play(case)
+    assert seen.count(0) > 50
+    assert len(seen) - seen.count(0) > 50
+
+
+def test_who_streams_stays_until_all_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the pause that cuts what was not ended; not for as long as without an answer."""
+    left: list[int] = []
+    monkeypatch.setattr(ScriptedClient, "_bye", lambda client: left.append(client._kernel.now))
+    turns = (Turn(client=0, at_ms=0), Turn(client=0, at_ms=800, ends=False))
+    for service_ms, soonest_s, latest_s in ((300, 5, 9), (7_000, 11, 16)):
+        case = Case(
+            policy=SAFE.replace("=3000", "=9000"), turns=turns,
+            system=System(mode="audio_chunk", service_ms=service_ms),
+        )  # fmt: skip
+        lines = told(case)
+        assert len(does(lines, "i-0", "answers")) == 2
+        assert soonest_s * SECOND < left.pop() < latest_s * SECOND
 
 
 def test_published_breaks_where_the_reference_breaks() -> None:

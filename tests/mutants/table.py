@@ -135,6 +135,12 @@ SCRIPTS: Final = (
         ("I2", "I5"),
     ),
     Mutant(
+        "presence-sees-nobody-gone",
+        "presence.lua tells of no instance whose sign has expired",
+        _lua("presence", "return {gone,", "return {{},"),
+        ("I4",),
+    ),
+    Mutant(
         "owner-never-changes",
         "own.lua respects the instance that a session was at before",
         _lua("own", "and ARGV[3] ~= 'take' then", "then"),
@@ -170,7 +176,7 @@ CORE: Final = (
     Mutant(
         "leases-never-renewed",
         "nobody renews the lease of a job that takes long",
-        _code("recovery:Recovery._renew_leases", 'if self._policy.slots != "lease":', "if True:"),
+        _code("leases:Leases.renew", 'if self._policy.slots != "lease":', "if True:"),
         ("I2",),
     ),
     Mutant(
@@ -288,6 +294,13 @@ CORE: Final = (
         "session-wedged",
         "after a cut the session takes its index for still being cut",
         _code("session:SessionActor.try_finalize", "self.segmenter.done()", "pass"),
+        ("I7", "I8"),
+    ),
+    Mutant(
+        "last-words-dropped",
+        "what was said last before a session's end is not cut",
+        _code("session:SessionActor._close",
+              "await self.try_finalize(Trigger.SESSION_CLOSE)", "pass"),
         ("I7", "I8"),
     ),
     Mutant(
