@@ -240,7 +240,7 @@ class _Call(Wake):
         """What the server does with it; when the answer is there."""
         store = self._store
         server = store.server
-        if server.is_down:
+        if store.kernel.now < server.down_until_ns:
             self.error = StoreUnavailable("connection refused")
             return store.kernel.now + REFUSED_NS
         writes = self._step not in READS
@@ -253,7 +253,8 @@ class _Call(Wake):
         finally:
             if store.probe.is_watched:
                 store.probe.executed(self._step)
-        return max(self.end_ns + self._back_ns, store.probe.cut_until_ns)
+        back_ns, cut_until_ns = self.end_ns + self._back_ns, store.probe.cut_until_ns
+        return back_ns if back_ns > cut_until_ns else cut_until_ns
 
     def _wait_until(self, back_ns: int) -> None:
         if back_ns < self._limit_ns or self.error is not None:
