@@ -68,6 +68,7 @@ class Probe(StoreProbe):
     def wait_for(self, step: str, moment: str, nth: int, hit: Callable[[str], None]) -> None:
         """Have `hit` called at the nth time that the instance comes to this point."""
         self._waiting.setdefault((step, moment), []).append((nth, hit))
+        self.is_watched = True
 
     def attach(self, runtime: SimRuntime) -> None:
         """Let every step of the instance that takes a lock or a core pass here."""
@@ -109,23 +110,20 @@ class Probe(StoreProbe):
     def before(self, step: Step) -> None:
         """A call sets out."""
         self.current = step.name
-        if self._waiting:
+        if self.is_watched:
             self._passes(step.name, "before", 0)
 
     def under_way(self, step: Step, delay_ns: int) -> None:
         """It will arrive at the server after `delay_ns`."""
-        if self._waiting:
-            self._passes(step.name, "held", delay_ns // 2)
+        self._passes(step.name, "held", delay_ns // 2)
 
     def executed(self, step: Step) -> None:
         """The server has executed it; the reply is under way."""
-        if self._waiting:
-            self._passes(step.name, "executed", 0)
+        self._passes(step.name, "executed", 0)
 
     def after(self, step: Step) -> None:
         """The caller has its answer."""
-        if self._waiting:
-            self._passes(step.name, "after", 0)
+        self._passes(step.name, "after", 0)
 
 
 def _hitting(hit: Callable[[str], None], step: str) -> Callable[[], None]:

@@ -74,14 +74,13 @@ class FaultyNetwork(Network):
         link, now = (kind, name), self.kernel.now
         if not self._tape.is_idle(kind):
             delay_ns += LATE_NS[self._tape.next(f"{kind} {name}", len(LATE_NS))]
-        slower_ns, slow_until_ns = self.slower.get(link, (0, 0))
-        if now < slow_until_ns:
-            delay_ns += slower_ns
+        if self.slower:
+            slower_ns, slow_until_ns = self.slower.get(link, (0, 0))
+            if now < slow_until_ns:
+                delay_ns += slower_ns
         direction = (kind, name, group is None)
         at_ns = max(
-            now + delay_ns,
-            self.cut_until_ns.get(link, 0),
-            self._latest_ns.get(direction, 0),
+            now + delay_ns, self.cut_until_ns.get(link, 0), self._latest_ns.get(direction, 0)
         )
         self._latest_ns[direction] = at_ns
         epoch = self.epochs.get(link, 0)

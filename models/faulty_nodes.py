@@ -76,6 +76,8 @@ class FaultyWorker(Worker):
 
     def held(self) -> tuple[tuple[str, int], ...]:
         """The attempts that it has, running or in its own line."""
+        if not self._line:
+            return tuple(self._running)
         waiting = ((job.job_id, job.attempt_id) for job in self._line)
         return (*self._running, *waiting)
 

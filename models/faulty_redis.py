@@ -10,7 +10,7 @@ know when anything of this happens: see `simsched.models.faults`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from heapq import heappush
 from typing import Any, Final
 
@@ -129,8 +129,11 @@ class StoreProbe:
     """
     What the way to the store asks about: is the link sound, and who wants to hear of calls.
 
-    `current` is the step that the instance was last seen in.
+    `current` is the step that the instance was last seen in; only a probe that `is_watched` need
+    be told more than what begins.
     """
+
+    is_watched = False
 
     def __init__(self) -> None:
         self.current = "idle"
@@ -156,21 +159,22 @@ class _Call(Wake):
 
     __slots__ = (
         "_action", "_back_ns", "_caller", "_limit", "_limit_ns", "_limit_serial", "_server_ns",
-        "_step", "_store", "end_ns", "error", "reply", "start_ns", "task",
+        "_step", "_store", "arrives_ns", "end_ns", "error", "reply", "start_ns", "task",
     )  # fmt: skip
 
     def __init__(
         self,
         store: FaultyStore,
         step: Step,
-        task: SimTask[Any],
         action: Action,
         server_ns: int,
+        arrives_ns: int,
         back_ns: int,
     ) -> None:
         kernel = store.kernel
         self.group = kernel.root
-        self.task: SimTask[Any] | None = task
+        self.task: SimTask[Any] | None = kernel.running
+        self.arrives_ns = arrives_ns
         self._store = store
         self._step = step
         self._action = action
@@ -185,7 +189,7 @@ class _Call(Wake):
         """For the message about a deadlock."""
         return f"a Redis call, {self._step.name}"
 
-    def set_out(self, arrives_ns: int, limit_ns: int, caller: Group) -> bool:
+    def set_out(self, limit_ns: int, caller: Group) -> bool:
         """
         Arrive at `arrives_ns` and answer, or give up at `limit_ns`; True if all that is over.
 
@@ -193,7 +197,7 @@ class _Call(Wake):
         answer does not come before it; its place among what is due at the same instant is that of
         a limit set now.
         """
-        kernel = self._store.kernel
+        kernel, arrives_ns = self._store.kernel, self.arrives_ns
         self._limit: Call | None = None
         self._limit_ns = limit_ns
         self._limit_serial = kernel.next_serial()
@@ -241,7 +245,7 @@ class _Call(Wake):
         """What the server does with it; when the answer is there."""
         store = self._store
         server = store.server
-        if server.is_down:
+        if store.kernel.now < server.down_until_ns:
             self.error = StoreUnavailable("connection refused")
             return store.kernel.now + REFUSED_NS
         writes = self._step not in READS
@@ -252,8 +256,10 @@ class _Call(Wake):
                 self._action, self._server_ns, writes=writes
             )
         finally:
-            store.probe.executed(self._step)
-        return max(self.end_ns + self._back_ns, store.probe.cut_until_ns)
+            if store.probe.is_watched:
+                store.probe.executed(self._step)
+        back_ns, cut_until_ns = self.end_ns + self._back_ns, store.probe.cut_until_ns
+        return back_ns if back_ns > cut_until_ns else cut_until_ns
 
     def _wait_until(self, back_ns: int) -> None:
         if back_ns < self._limit_ns or self.error is not None:
@@ -296,12 +302,39 @@ class FaultyStore(SimStore):
 
         return await self._call(step, op, 0, 0, add)
 
+    def _call(
+        self, step: Step, op: Operation, site: int, n: int, action: Action
+    ) -> Coroutine[Any, Any, Reply]:
+        return self._round_trip(step, op, site, n, action, self.kernel.now)
+
     async def _round_trip(
         self, step: Step, op: Operation, site: int, n: int, action: Action, asked: int
     ) -> Reply:
+        """One call over a connection of the pool, its wait for one included."""
+        if not self._pool.take_free():
+            await self._pool.take()
+        try:
+            call, probe = self._made_call(step, op, site, n, action), self.probe
+            if probe.is_watched:
+                probe.under_way(step, call.arrives_ns - self.kernel.now)
+            if not call.set_out(self.kernel.now + TIMEOUT_NS, self._group):
+                self.kernel.current().owner = call
+                await SUSPEND
+            if self._record is not None:
+                now = self.kernel.now
+                self._note(step, op, site, n, asked, min(call.start_ns, now), now)
+            if probe.is_watched:
+                probe.after(step)
+            if call.error is not None:
+                raise call.error
+            return call.reply
+        finally:
+            self._pool.give()
+
+    def _made_call(self, step: Step, op: Operation, site: int, n: int, action: Action) -> _Call:
+        """The call as it sets out: how long its ways are."""
         plan = self._plans[step.index] or self._plan(step)
-        probe, kernel = self.probe, self.kernel
-        now = kernel.now
+        probe, now = self.probe, self.kernel.now
         probe.before(step)
         latency_ns, server_ns = plan.draw(op.key, site, n)
         out_ns = (latency_ns - server_ns) // 2
@@ -313,15 +346,7 @@ class FaultyStore(SimStore):
         if now < probe.slow_until_ns:
             out_ns += probe.slower_ns
             back_ns += probe.slower_ns
-        task = kernel.current()
-        call = _Call(self, step, task, action, server_ns, max(back_ns, US))
-        arrives_ns = max(now + max(out_ns, US), probe.cut_until_ns)
-        probe.under_way(step, arrives_ns - now)
-        if not call.set_out(arrives_ns, now + TIMEOUT_NS, self._group):
-            task.owner = call
-            await SUSPEND
-        self._note(step, op, site, n, asked, min(call.start_ns, kernel.now), kernel.now)
-        probe.after(step)
-        if call.error is not None:
-            raise call.error
-        return call.reply
+        arrives_ns = now + (out_ns if out_ns > US else US)
+        if arrives_ns < probe.cut_until_ns:
+            arrives_ns = probe.cut_until_ns
+        return _Call(self, step, action, server_ns, arrives_ns, back_ns if back_ns > US else US)

@@ -27,7 +27,7 @@ def key_of(*parts: str | int) -> int:
 
 def mix(key: int, counter: int = 0) -> int:
     """Draw number `counter` of `key`: 64 well-mixed bits."""
-    z = (key + (counter + 1) * GOLDEN) & MASK64
+    z = (key + (counter + 1) * GOLDEN if counter else key + GOLDEN) & MASK64
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK64
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK64
     return z ^ (z >> 31)

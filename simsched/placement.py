@@ -167,7 +167,7 @@ class Placement:
         async with self._runtime.step(step, ctx.op, site=site, n=len(ctx.snapshot)):
             asked = self._request(ctx, excluded)
             self._state.turn += 1
-            found = candidates(
+            found = () if blind else candidates(
                 ctx.snapshot, asked, ctx.rules,
                 self._draw(ctx, site), ctx.policy.candidates, turn=self._state.turn,
                 reserved=self._state.given_to,

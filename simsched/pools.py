@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from simsched.errors import ConfigError
@@ -165,6 +166,10 @@ def language_pool_id(languages: Iterable[str]) -> str:
     return "-".join(sorted(dict.fromkeys(languages)))
 
 
+_id_of_set = lru_cache(maxsize=1024)(language_pool_id)
+"""Every heartbeat asks for the pool of its node, and most nodes have the same languages."""
+
+
 def language_pools(
     config: PoolConfig, semantic_languages: Iterable[Sequence[str]]
 ) -> tuple[Pool, ...]:
@@ -199,7 +204,7 @@ def pool_of_node(
     that it satisfies, ties by the hash of its id. Hash pools: by the hash of its id.
     """
     if config.flavour == "language":
-        wanted = language_pool_id(semantic_languages)
+        wanted = _id_of_set(tuple(semantic_languages))
         return wanted if wanted in [pool.pool_id for pool in pools] else None
     offers = tuple(installed)
     fits = [pool for pool in pools if all(name in offers for name in pool.required_services)]
