@@ -183,5 +183,8 @@ def keep(file: Path, name: str | None, folder: Path) -> None:
         raise ConfigError(str(file), "invariant", "the case breaks nothing: it proves nothing")
     wanted = re.sub(r"[^\w-]", "-", name or file.stem)
     kept = _writable(folder / f"{wanted}.toml")
-    _write(kept, case_text(case))
+    text = case_text(case)
+    if kept.read_bytes() not in (b"", text.encode()):
+        raise ConfigError(str(kept), "", "is another case: give it a name of its own with --as")
+    _write(kept, text)
     click.echo(f"{kept}: played by tests/models/test_cases.py")

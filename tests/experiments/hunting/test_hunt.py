@@ -279,6 +279,23 @@ def test_a_long_story_is_told_around_its_events_and_its_breach() -> None:
     assert not any("..." in line for line in whole)
 
 
+def test_a_case_is_kept_with_one_command_and_none_is_overwritten(tmp_path: Path) -> None:
+    """Kept as it was found; once more is no harm; another one needs a name of its own."""
+    cases = Path(__file__).parents[2] / "cases"
+    one, other = cases / "lock-of-another.toml", cases / "retry-swallowed.toml"
+
+    def keep(file: Path, name: str) -> int:
+        words = ["hunt", "keep", str(file), "--to", str(tmp_path), "--as", name]
+        return CliRunner().invoke(main, words, catch_exceptions=False).exit_code
+
+    assert keep(one, "a") == 0
+    assert read_case(tmp_path / "a.toml") == read_case(one)
+    assert keep(one, "a") == 0
+    assert keep(other, "a") == 2
+    assert read_case(tmp_path / "a.toml") == read_case(one)
+    assert keep(other, "b") == 0
+
+
 def test_times_that_the_user_has_set_stay_in_schedules_of_long_jobs() -> None:
     """A time that begins with the same digits is another time."""
     policy = hunted_policy("safe,lease_ms=40000,job_timeout_ms=30000")
