@@ -29,12 +29,13 @@ EVENTS: Final = ("FAULT", "DEPARTS", "goes on", "is dead")
 
 
 def progress(tally: Tally, schedules: int, seconds: float, policy: str) -> str:
-    """How far it is, in one line."""
+    """How far it is, in one line that fits a terminal of 80 columns."""
     rate = tally.schedules / max(seconds, 1e-9)
     pairs, of = covered(tally.hits, policy)
+    faults = sum(tally.hits.values())
     return (
-        f"{tally.schedules}/{schedules} schedules, {rate:.0f}/s, {sum(tally.hits.values())} faults "
-        f"in {pairs} of {of} pairs of fault and step, {len(tally.found)} findings"
+        f"{tally.schedules}/{schedules} schedules, {rate:.0f}/s, {faults} faults, "
+        f"{pairs}/{of} fault x step, {len(tally.found)} findings"
     )
 
 

@@ -24,9 +24,9 @@ from simsched.experiments.hunting.draw import (
     draw_case,
     hunted_policy,
 )
-from simsched.experiments.hunting.search import Hunt, HuntFailed, search
+from simsched.experiments.hunting.search import Found, Hunt, HuntFailed, Tally, search
 from simsched.experiments.hunting.shrink import shrink
-from simsched.experiments.hunting.telling import parting, story
+from simsched.experiments.hunting.telling import parting, progress, story
 from simsched.faults import KINDS, Fault
 from simsched.findings import Violation
 from simsched.models import hunted
@@ -294,6 +294,15 @@ def test_a_case_is_kept_with_one_command_and_none_is_overwritten(tmp_path: Path)
     assert keep(other, "a") == 2
     assert read_case(tmp_path / "a.toml") == read_case(one)
     assert keep(other, "b") == 0
+
+
+def test_progress_fits_a_narrow_terminal() -> None:
+    """A line that wraps would fill the screen."""
+    hits = Counter(dict.fromkeys(possible("safe"), 1_000))
+    tally = Tally(schedules=20_000, hits=hits, found={CAUSE: Found(1, 0)})
+    line = progress(tally, 20_000, 200.0, "safe")
+    assert "20000/20000 schedules, 100/s" in line
+    assert len(line) < 80
 
 
 def test_times_that_the_user_has_set_stay_in_schedules_of_long_jobs() -> None:
