@@ -18,14 +18,17 @@ from simsched.models.story import Line
 QUIET: Final = ("redis.heartbeat", "redis.presence", "registers")
 """Lines that say nothing about a case."""
 
+ROUTINE: Final = ("asks Redis: ", "redis.set_owner answered")
+"""Lines that a long story leaves out first: answers say enough, and owners are said again."""
+
 STORY_MAX: Final = 60
 """Of longer stories so many lines are told."""
 
 EDGE: Final = 5
 """Lines at the beginning, and after the breach."""
 
-EVENTS: Final = ("FAULT", "DEPARTS", "goes on", "is dead")
-"""What lines begin with that tell of an event of the case."""
+EVENTS: Final = ("FAULT", "DEPARTS", "goes on", "is dead", " asks for utterance ")
+"""Words of lines that tell of an event of the case."""
 
 
 def progress(tally: Tally, schedules: int, seconds: float, policy: str) -> str:
@@ -52,7 +55,8 @@ def story(case: Case, *, whole: bool = False) -> list[str]:
     """
     The run of a case, line by line: when, who, what, with which result.
 
-    Unless the whole of it is asked for, a long one is told around its faults and its first breach.
+    Unless the whole of it is asked for, a long one is told without routine, and only around its
+    faults and its first breach.
     """
     lines: list[Line] = []
     played = play(case, tell=lines.append)
@@ -60,6 +64,7 @@ def story(case: Case, *, whole: bool = False) -> list[str]:
     broken = [f"{'broken':>10}  {v.invariant}: {v.text}" for v in played.violations[:5]]
     if whole or len(told) <= STORY_MAX:
         return [*map(_line, told), *broken]
+    told = [line for line in told if not line.what.startswith(ROUTINE)]
     first = next((v for v in played.violations if case.invariant in ("", v.invariant)), None)
     return [*_around(told, None if first is None else first.at_ns), *broken]
 
@@ -71,7 +76,7 @@ def _around(told: list[Line], broke_ns: int | None) -> list[str]:
         end = next((n for n, line in enumerate(told) if line.at_ns > broke_ns), end)
     shown = {*range(EDGE), *range(max(end - STORY_MAX // 2, 0), min(end + EDGE, len(told)))}
     for number, line in enumerate(told):
-        if line.what.startswith(EVENTS) and len(shown) < STORY_MAX:
+        if any(word in line.what for word in EVENTS) and len(shown) < STORY_MAX:
             shown |= set(range(number, min(number + 2, len(told))))
     lines, last = [], -1
     for number in sorted(shown):
