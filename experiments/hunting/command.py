@@ -30,7 +30,7 @@ from simsched.models.tape import check_tape
 from simsched.presets import parse_policy
 
 KEPT: Final = Path("tests/cases")
-SHRUNK_MAX: Final = 12
+SHRUNK_MAX: Final = 40
 """Findings that are shrunk and saved, the most frequent first."""
 
 
@@ -80,6 +80,8 @@ def _hunt(
     rows = sorted(tally.found.items(), key=lambda row: (-row[1].count, row[0]))
     for number, (cause, found) in enumerate(rows[:SHRUNK_MAX], 1):
         _show(hunted, cause, found, out / f"{cause.invariant}-{number}.toml")
+    if len(rows) > SHRUNK_MAX:
+        click.echo(f"\n{len(rows) - SHRUNK_MAX} rarer findings were not shrunk")
     return 1 if tally.found else 0
 
 
