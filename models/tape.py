@@ -40,7 +40,7 @@ GROUPS: Final = {
 _SCALE: Final = 1 << 32
 
 
-_label_key = lru_cache(maxsize=1 << 14)(key_of)
+_label_key = lru_cache(maxsize=1 << 14)(key_of.__wrapped__)
 """Schedules meet the same labels again and again."""
 
 
