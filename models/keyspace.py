@@ -104,7 +104,7 @@ class LuaKeySpace:
         loaded = self._loaded.get(name)
         if loaded is None:
             loaded = self.load(name, script_body(name))
-        return _reply(self._run(now_us, loaded, len(keys), *_encoded(keys), *_encoded(args)))
+        return _reply(self._run(now_us, loaded, len(keys), *_encoded([*keys, *args])))
 
     def load(self, name: str, source: str) -> bytes:
         """
