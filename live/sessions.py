@@ -12,8 +12,7 @@ Rules:
 - with a store that instances share, a client that numbers its utterances itself may come back to
   any of them (`resumption`). Who streams audio may not: the numbers of its utterances are its
   instance's;
-- a session that has gone to another instance is over here: what waits for its client is sent after
-  it.
+- a session that has gone to another instance is over here: its client asks there for what it lacks.
 
 When an utterance ends and what becomes of it is the core's business.
 """
@@ -160,7 +159,7 @@ class Sessions:
         return None
 
     def moved_away(self, session_id: str, to: str) -> None:
-        """The client goes on at another instance: what waits for it here is sent after it."""
+        """The client goes on at another instance, and asks there for what it lacks."""
         if to == self._scheduler.runtime.instance_id or not self._links.knows(session_id):
             return
         peer = self._links.peer_of(session_id)

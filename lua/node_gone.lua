@@ -1,8 +1,14 @@
--- does:    drops all leases of a node and marks it offline, if it is known.
--- KEYS:    1 lease zset of the node; 2 node hash
--- ARGV:    none
+-- does:    drops all leases of a node and marks it offline, if it is known; not if the node is
+--          connected to another instance by now: whoever says so was long away.
+-- KEYS:    1 lease zset of the node; 2 node hash; 3 ownership hash of the node
+-- ARGV:    1 instance
 -- returns: the members 'job:attempt' that it held, lapsed ones too, sorted by their bytes
--- atomic with respect to: claim, complete, renew, release_lease, heartbeat_keep of the node
+--          | 0 the node is another living instance's
+-- atomic with respect to: claim, complete, renew, release_lease, heartbeat_keep, own of the node
+local owned = redis.call('HMGET', KEYS[3], 'expires_us', 'owner')
+if owned[1] and tonumber(owned[1]) >= now_us() and owned[2] ~= ARGV[1] then
+  return 0
+end
 local members = redis.call('ZRANGE', KEYS[1], '0', '-1')
 redis.call('DEL', KEYS[1])
 if redis.call('EXISTS', KEYS[2]) == 1 then

@@ -197,7 +197,8 @@ class Faults:
         """What it leaves behind: work in progress, leases that a clock has prolonged."""
         service_ms = self._case.system.service_ms
         if fault.kind == "node_slow":
-            return round(fault.factor * service_ms) * MS
+            worker = self._world.sockets[number_of(fault.target)].worker
+            return round(service_ms / worker.spec.speed) * MS
         return abs(fault.by_ms) * MS if fault.kind == "clock_jump" else service_ms * MS
 
     def _after(self, fault: Fault, action: Callable[[], None]) -> None:

@@ -20,12 +20,13 @@ from simsched.models.keyspace import LuaKeySpace
 from simsched.models.links import LATE_NS
 from simsched.models.redis import RedisServer, SimStore
 from simsched.models.runtime import EPOCH_MS
+from simsched.models.store_history import StoreHistory
 from simsched.models.tape import Tape
 from simsched.models.tasks import Kernel
 from simsched.models.wakes import NORMAL, SUSPEND, Call, Group, SimTask, Wake
 from simsched.ports import Reply
 from simsched.steps import Step
-from simsched.telemetry import Operation
+from simsched.telemetry import Event, Operation
 from simsched.units import MS, US
 
 TIMEOUT_NS: Final = 500 * MS
@@ -90,6 +91,10 @@ class FaultyRedis(RedisServer):
     def now_us(self) -> int:
         """What its clock says."""
         return EPOCH_MS * 1_000 + self.kernel.now // US + self.clock_us
+
+    def heed(self, now_ns: Callable[[], int], emit: Callable[[Event], None]) -> None:
+        """Tell from now on what the store grants."""
+        self.keys = StoreHistory(self.keys, now_ns, emit)  # type: ignore[assignment]
 
     def leases_of(self, node: str) -> tuple[str, ...]:
         """Which attempts hold a slot of a node now: its leases that live."""

@@ -106,6 +106,8 @@ class HuntedWorld:
         self.checker = Checker(_check_settings(self.policy, case))
         self.journal = Journal(self.checker, story)
         self.redis = FaultyRedis(self.kernel, keys)
+        if self.policy.slots == "lease":
+            self.redis.heed(lambda: self.kernel.now, self.emit)
         self.redis.remembers = any(fault.kind == "redis_failover" for fault in case.faults)
         self.network = FaultyNetwork(self.kernel, self._costs, self.redis, tape)
         self.faults = Faults(case, self, tape, self._tell)

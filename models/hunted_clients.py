@@ -37,9 +37,6 @@ CODEC: Final = CODECS["pcm16"]
 RESUME_NS: Final = 3 * SECOND
 """How long an instance keeps a session whose client has hung up."""
 
-LINGER_NS: Final = 20 * SECOND
-"""How long a client waits for its answers after its last word, and after the last fault."""
-
 QUIET_NS: Final = 5 * SECOND
 """How long who streams waits at least: beyond the pause that cuts what it has not ended itself."""
 
@@ -143,7 +140,7 @@ class ScriptedClient:
         quiet_ns = self._kernel.now - max(spoken_ns, self._world.disturbed_until_ns)
         if not self._numbers and quiet_ns >= QUIET_NS and not self._world.cut_of(self.session_id):
             return False
-        return quiet_ns < LINGER_NS
+        return quiet_ns < self._system.linger_ms * MS
 
     async def _until(self, at_ns: int) -> None:
         await self._kernel.sleep(at_ns - self._kernel.now)
@@ -156,10 +153,13 @@ class ScriptedClient:
 
     def lost(self, number: int) -> None:
         """The instance `number` is gone, and the socket with it."""
-        if self.home != number or self.done:
+        if self.home != number:
             return
         self.home = None
         self._hang_up()
+        if self.done:
+            self._leave()  # it has said goodbye: the closed socket is the last that it hears
+            return
         self._kernel.call_at(self._kernel.now + RECONNECT_NS, self._again)
 
     def _again(self) -> None:

@@ -34,6 +34,10 @@ LATE_ON: Final = {"redis": "/redis", "node": "/instance", "client": "/instance"}
 """The other end of the link that a departure is on."""
 
 
+FORGETFUL: Final = ("redis_restart", "redis_failover")
+"""Faults after which the store does not know what it was told."""
+
+
 class World(Protocol):
     """The world, as far as it is looked at."""
 
@@ -55,6 +59,8 @@ class Truths:
     def __init__(self, world: World) -> None:
         self._world = world
         self._kernel = world.kernel
+        # A store that has forgotten an instance cannot say that it is gone.
+        self._may_forget = any(fault.kind in FORGETFUL for fault in world.case.faults)
 
     def departs(self, label: str, value: int) -> None:
         """What is so late that somebody may give up waiting for it is a fault like any other."""
@@ -107,7 +113,8 @@ class Truths:
 
     def _tell_of_letter(self, grave: str, session: str, scheduler: Scheduler) -> None:
         state = scheduler.state
-        if session in state.sessions and session in state.moved_here:
+        knows = grave in state.gone_instances or not self._may_forget
+        if knows and session in state.sessions and session in state.moved_here:
             beat_ns = self._world.case.system.heartbeat_ms * MS
             self._world.emit(
                 LetterLies(

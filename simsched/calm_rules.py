@@ -24,8 +24,10 @@ from typing import Final, NamedTuple
 from simsched.findings import REMEMBERED_MAX, CheckSettings, Findings
 from simsched.ledger_entries import ABANDONED, QUEUED, RUNNING, JobEntry
 from simsched.telemetry import (
+    ClaimRepeated,
     Delivered,
     Disturbed,
+    EndAccepted,
     JobAdopted,
     JobAssigned,
     JobCreated,
@@ -33,6 +35,7 @@ from simsched.telemetry import (
     JobEnded,
     JobQueued,
     LetterLies,
+    NodeGranted,
     NodeOffline,
     NodeRunning,
     ResultAccepted,
@@ -231,6 +234,40 @@ class CalmRules:
     def _is_alive(self, job_id: str) -> bool:
         job = self._jobs.get(job_id)
         return job is not None and job.state in (QUEUED, RUNNING)
+
+    def end_accepted(self, event: EndAccepted) -> None:
+        """The store itself takes the current attempt's end, and takes it once."""
+        self._checked["I4"] += 1
+        self._checked["I12"] += 1
+        if event.attempt != event.current_attempt:
+            self._findings.add(
+                "I4", event.at_ns, event.job,
+                f"the store took the end of attempt {event.attempt} while "
+                f"{event.current_attempt} is current",
+            )  # fmt: skip
+        elif not event.first:
+            self._findings.add(
+                "I12", event.at_ns, event.job,
+                f"the store took the end of attempt {event.attempt} twice",
+            )  # fmt: skip
+
+    def node_granted(self, event: NodeGranted) -> None:
+        """The store itself gives no slot of a node that it was told is gone."""
+        self._checked["I10"] += 1
+        if event.gone:
+            self._findings.add(
+                "I10", event.at_ns, event.job,
+                f"the store gave a slot of {event.node}, which it was told is gone",
+            )  # fmt: skip
+
+    def claim_repeated(self, event: ClaimRepeated) -> None:
+        """Whoever did not hear the answer to its claim asks again, and hears it."""
+        self._checked["I11"] += 1
+        if not event.same:
+            self._findings.add(
+                "I11", event.at_ns, event.job,
+                f"the claim of attempt {event.attempt} came again and was answered otherwise",
+            )  # fmt: skip
 
     def letter_lies(self, event: LetterLies) -> None:
         """Whoever has the session has had time to see that its old instance is gone."""

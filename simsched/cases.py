@@ -51,6 +51,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         resumes: clients that lost their instance go on with their session on another one; else
             they begin a new session.
         calm_ms: from then on nothing breaks any more, counted as faults are; 0: nobody says so.
+        linger_ms: how long a client waits for its answers after its last word.
         settle_ms: how long the run goes on after the last fault has ended, to show liveness.
         versions: which version of the protocol between instances each of them speaks at first; one
             that is started again speaks the newest, as do all where nothing is said.
@@ -67,6 +68,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     acknowledges: bool = True
     resumes: bool = True
     calm_ms: int = 0
+    linger_ms: int = 20_000
     settle_ms: int = 30_000
     versions: tuple[int, ...] = ()
 

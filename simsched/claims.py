@@ -194,7 +194,7 @@ class ClaimedCreation:
             elif claim.verdict == "OVER":
                 job.again, job.attempt = True, claim.attempt
                 births.taken_over(self._state, job, claim.node_id, claim.attempt)
-            elif self._nobody_waits(claim):
+            elif await self._nobody_waits(ctx.op, job, claim):
                 job.attempt = claim.attempt
             else:
                 self._follow(job, claim)
@@ -216,10 +216,17 @@ class ClaimedCreation:
         wanted = self._state.wants(job.request)
         return wanted and not job.ended and (here or claim.owner == self._runtime.instance_id)
 
-    def _nobody_waits(self, claim: Claim) -> bool:
-        """Whether the attempt is lost with its node, or one that this instance has given up."""
-        own = claim.owner == self._runtime.instance_id
-        return own or self._state.cluster.is_gone(claim.node_id)
+    async def _nobody_waits(self, op: Operation, job: Job, claim: Claim) -> bool:
+        """
+        Whether the attempt is lost with its node, or one that this instance has given up.
+
+        That a node is gone may be old news: the store has dropped its leases, or it has not.
+        """
+        if claim.owner == self._runtime.instance_id:
+            return True
+        if not self._state.cluster.is_gone(claim.node_id):
+            return False
+        return not await self._store.has_lease(op, job.job_id, claim.attempt, claim.node_id)
 
     def _follow(self, job: Job, claim: Claim) -> None:
         """Another instance's attempt runs: its result is ours now, and so is its timeout."""

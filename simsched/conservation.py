@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Container
 
-from simsched.findings import CONSERVATION, REMEMBERED_MAX, CheckSettings, Findings, Tail
+from simsched.findings import CONSERVATION, CheckSettings, Findings, Tail
 from simsched.ledger_entries import (
     ABANDONED,
     ACCOUNTS,
@@ -33,7 +33,6 @@ from simsched.ledger_entries import (
 from simsched.result_rules import ResultRules
 from simsched.telemetry import (
     AnsweredAlone,
-    ClientGone,
     Delivered,
     InstanceDown,
     JobAdopted,
@@ -45,11 +44,11 @@ from simsched.telemetry import (
     JobRefused,
     JobRepeated,
     JobYielded,
-    SessionResumed,
     SlotTaken,
     StoreLost,
     UtteranceCut,
 )
+from simsched.utterance_ledger import UtteranceLedger
 
 
 class JobLedger:
@@ -61,16 +60,13 @@ class JobLedger:
         self._settings, self._bound_ns = settings, settings.answer_bound_ns
         self._findings, self._checked = findings, findings.checked
         self._clients = clients
-        self._homes: dict[str, str] = {}
         self._account = dict.fromkeys(ACCOUNTS, 0)
         self.jobs: dict[str, JobEntry] = {}
         self._jobs = self.jobs
         self.results = ResultRules(self.jobs, findings)
         self.how_made: Callable[[JobCreated], str] = lambda event: f"by phase {event.phase}"
         self._ended, self._jobs_due = Tail[str](self._forget_job), deque[JobEntry]()
-        self._utterances: dict[tuple[str, int], UtteranceEntry] = {}
-        self._settled = Tail[tuple[str, int]](self._forget_utterance)
-        self._answers_due = deque[UtteranceEntry]()
+        self.utterances = UtteranceLedger()
 
     def sizes(self) -> dict[str, int]:
         """How much is remembered, by kind: to see that it stays bounded."""
@@ -78,9 +74,7 @@ class JobLedger:
             "jobs": len(self._jobs),
             "jobs_due": len(self._jobs_due),
             "jobs_ended": len(self._ended),
-            "utterances": len(self._utterances),
-            "answers_due": len(self._answers_due),
-            "answered": len(self._settled),
+            **self.utterances.sizes(),
         }
 
     def account(self) -> dict[str, int]:
@@ -107,54 +101,18 @@ class JobLedger:
     def utterance_cut(self, event: UtteranceCut) -> None:
         """An answer is owed from now on."""
         self._pass(event.at_ns)
-        utterance = self._utterance(event.session, event.utterance, event.at_ns)
-        if utterance.is_stale:
-            utterance.is_stale = False
-            self._owe_again(utterance, event.at_ns)
-        utterance.instance = event.instance
-
-    def _owe_again(self, utterance: UtteranceEntry, at_ns: int) -> None:
-        """A client asks again, on its new connection: what was sent on the old one was lost."""
-        utterance.since_ns = at_ns
-        for lane in utterance.lanes.values():
-            lane.targets, lane.first = (), ""
-        if utterance.settled:
-            utterance.settled = False
-            self._answers_due.append(utterance)
+        self.utterances.cut(event)
 
     def store_lost(self, _event: StoreLost) -> None:
         """What it knew may be done once more; no answer may be given twice for that (I1)."""
         for job in self._jobs.values():
             job.forgotten = True
 
-    def session_resumed(self, event: SessionResumed) -> None:
-        """Its client is connected here now: who had it before answers into a dead socket."""
-        self._homes.pop(event.session, None)
-        self._homes[event.session] = event.instance
-        if len(self._homes) > REMEMBERED_MAX:
-            del self._homes[next(iter(self._homes))]
-        for utterance in list(self._utterances.values()):
-            if utterance.key[0] == event.session:
-                utterance.is_stale = True
-                if not utterance.settled:
-                    utterance.settled = True
-                    self._settled.push(utterance.key)
-
     def instance_down(self, event: InstanceDown) -> None:
         """Its jobs end with it, and it owes nothing; what comes all the same must still be one."""
         for job in list(self._jobs.values()):
             self._let_go(job, event.instance, event.at_ns)
-        for utterance in list(self._utterances.values()):
-            if utterance.instance == event.instance and not utterance.settled:
-                utterance.settled = True
-                self._settled.push(utterance.key)
-
-    def client_gone(self, event: ClientGone) -> None:
-        """Nobody waits for the answers of this session any more."""
-        for utterance in list(self._utterances.values()):
-            if utterance.key[0] == event.session and not utterance.settled:
-                utterance.settled = True
-                self._settled.push(utterance.key)
+        self.utterances.instance_down(event)
 
     def _let_go(self, job: JobEntry, instance: str, at_ns: int) -> None:
         """An instance has the job no more; without another one it is abandoned."""
@@ -176,7 +134,8 @@ class JobLedger:
 
     def answered_alone(self, event: AnsweredAlone) -> None:
         """Without the store two instances cannot know of each other's answer."""
-        self._lane(event.session, event.utterance, event.language, event.at_ns).alone = True
+        where = (event.session, event.utterance, event.language)
+        self.utterances.lane(*where, event.at_ns).alone = True
 
     def job_yielded(self, event: JobYielded) -> None:
         """An instance leaves the job to another."""
@@ -199,7 +158,7 @@ class JobLedger:
     def job_created(self, event: JobCreated) -> None:
         """A job was made: the only one of its lane, and the only one of its request."""
         self._pass(event.at_ns)
-        lane = self._lane(event.session, event.utterance, event.target, event.at_ns)
+        lane = self.utterances.lane(event.session, event.utterance, event.target, event.at_ns)
         self._same_request(event, lane)
         self._checked["I1"] += 1
         if lane.job and lane.job != event.job:
@@ -232,12 +191,12 @@ class JobLedger:
     def job_repeated(self, event: JobRepeated) -> None:
         """A request came again: it must get what it got before."""
         self._same_request(
-            event, self._lane(event.session, event.utterance, event.target, event.at_ns)
+            event, self.utterances.lane(event.session, event.utterance, event.target, event.at_ns)
         )
 
     def job_refused(self, event: JobRefused) -> None:
         """An utterance is turned away; a job that was made for it ends as refused."""
-        lane = self._lane(event.session, event.utterance, event.target, event.at_ns)
+        lane = self.utterances.lane(event.session, event.utterance, event.target, event.at_ns)
         job = self._jobs.get(lane.job)
         if job is not None:
             job.refused = True
@@ -367,9 +326,9 @@ class JobLedger:
 
     def delivered(self, event: Delivered) -> None:
         """A target got its answer."""
-        if event.session in self._clients or self._is_elsewhere(event):
+        if event.session in self._clients or self.utterances.is_elsewhere(event):
             return
-        utterance = self._utterance(event.session, event.utterance, event.at_ns)
+        utterance = self.utterances.entry(event.session, event.utterance, event.at_ns)
         language = event.language
         if not language:
             # The answer to a job that the instance had forgotten does not say its language.
@@ -391,42 +350,14 @@ class JobLedger:
         if not lane.targets:
             lane.first = event.outcome
         lane.targets = (*lane.targets, event.target)
-        if not utterance.settled and all(one.targets for one in utterance.lanes.values()):
-            utterance.settled = True
-            self._settled.push(utterance.key)
-
-    def _is_elsewhere(self, event: Delivered) -> bool:
-        """Whether the client of a session has left the instance that answers."""
-        return self._homes.get(event.session, event.instance) != event.instance
-
-    def _utterance(self, session: str, index: int, at_ns: int) -> UtteranceEntry:
-        key = (session, index)
-        utterance = self._utterances.get(key)
-        if utterance is None:
-            utterance = self._utterances[key] = UtteranceEntry(key, at_ns)
-            self._answers_due.append(utterance)
-        return utterance
-
-    def _lane(self, session: str, index: int, language: str, at_ns: int) -> Lane:
-        utterance = self._utterance(session, index, at_ns)
-        lane = utterance.lanes.get(language)
-        if lane is None:
-            lane = utterance.lanes[language] = Lane()
-            if utterance.settled:
-                utterance.settled = False
-                self._answers_due.append(utterance)
-        return lane
-
-    def _forget_utterance(self, key: tuple[str, int]) -> None:
-        utterance = self._utterances.get(key)
-        if utterance is not None and utterance.settled:
-            del self._utterances[key]
+        if all(one.targets for one in utterance.lanes.values()):
+            self.utterances.settle(utterance)
 
     # Bounds
 
     def _pass(self, now_ns: int) -> None:
         """Judge what the clock has passed; both lines are in the order of time."""
-        jobs, answers, limit_ns = self._jobs_due, self._answers_due, now_ns - self._bound_ns
+        jobs, answers, limit_ns = self._jobs_due, self.utterances.due, now_ns - self._bound_ns
         while jobs and (jobs[0].state not in (QUEUED, RUNNING) or jobs[0].since_ns < limit_ns):
             job = jobs.popleft()
             if job.state in (QUEUED, RUNNING):
@@ -446,8 +377,7 @@ class JobLedger:
     def _miss(self, utterance: UtteranceEntry, now_ns: int) -> None:
         """Each lane without an answer is a breach; so is an utterance without any lane."""
         session, index = utterance.key
-        utterance.settled = True
-        self._settled.push(utterance.key)
+        self.utterances.settle(utterance)
         if session in self._clients:
             return
         silent = [name for name, lane in utterance.lanes.items() if not lane.targets]
@@ -470,7 +400,7 @@ class JobLedger:
         for job in list(self._jobs_due):
             if job.state == QUEUED and job.deadline_ns < now_ns - 2 * self._settings.scan_ns:
                 self._lose(job, now_ns, "still in line after its deadline")
-        for utterance in list(self._answers_due):
+        for utterance in list(self.utterances.due):
             if utterance.settled or utterance.key[0] not in closed:
                 continue
             lanes = utterance.lanes.values()

@@ -31,11 +31,13 @@ from simsched.findings import (
 from simsched.ledger_entries import ABANDONED
 from simsched.telemetry import (
     AnsweredAlone,
+    ClaimRepeated,
     ClientAsked,
     ClientGone,
     ClientHeard,
     Delivered,
     Disturbed,
+    EndAccepted,
     Event,
     InstanceDown,
     JobAdopted,
@@ -48,6 +50,7 @@ from simsched.telemetry import (
     JobRepeated,
     JobYielded,
     LetterLies,
+    NodeGranted,
     NodeOffline,
     NodeRegistered,
     NodeRunning,
@@ -366,11 +369,11 @@ class Checker:
             JobAdopted: (jobs.job_adopted,),
             JobYielded: (jobs.job_yielded,),
             AnsweredAlone: (jobs.answered_alone,),
-            SessionResumed: (jobs.session_resumed, sessions.session_resumed),
+            SessionResumed: (jobs.utterances.session_resumed, sessions.session_resumed),
             StoreLost: (jobs.store_lost,),
             ClientAsked: (clients.asked,),
             ClientHeard: (clients.heard,),
-            ClientGone: (jobs.client_gone, clients.gone),
+            ClientGone: (jobs.utterances.client_gone, clients.gone),
         }
         self._calm = CalmRules(settings, self._findings, jobs.jobs)
         if settings.told:
@@ -395,6 +398,9 @@ class Checker:
             SlotsCounted: calm.slots_counted,
             SlotsTried: calm.slots_tried,
             LetterLies: calm.letter_lies,
+            EndAccepted: calm.end_accepted,
+            ClaimRepeated: calm.claim_repeated,
+            NodeGranted: calm.node_granted,
             Delivered: calm.delivered,
         }
         for kind, rule in rules.items():

@@ -217,7 +217,7 @@ class NodeDesk:
         self.on_transition(gone, reason)
         if publishes:
             self._announce(gone)
-        await self._recovery.node_lost(node_id)
+        await self._recovery.node_lost(node_id, here=True)
 
     async def watch(self) -> None:
         """Look for nodes that have gone silent, for as long as the instance lives."""

@@ -53,6 +53,7 @@ class Presence:
         self._store = state.store
         self._entity = key_of("presence", state.runtime.instance_id)
         self._seen: dict[str, int] = {}
+        self._watched: dict[str, None] = {}
         self.on_forgotten: Callable[[], None] = lambda: None
         """Told that the store knows nothing of us any more."""
 
@@ -135,10 +136,31 @@ class Presence:
             await self._store.own(op, "session", session_id)
             for name in dict.fromkeys((*self._state.gone_instances, *([left] if left else []))):
                 await self.read_inbox_of(op, name)
+            if left and left not in self._watched:
+                self._runtime.start(self._watch_inbox_of(left), name=f"inbox of {left}")
         except StoreUnavailable:
             # The next claim or end of a job that meets the old owner says it again.
             self._runtime.telemetry.count("store_unavailable")
         self._runtime.end(op)
+
+    async def _watch_inbox_of(self, instance_id: str) -> None:
+        """
+        Look once a second into the inbox of an instance that may be dead, until that is known.
+
+        Others who know no better than its claims still send it what is for sessions that left it.
+        """
+        self._watched[instance_id] = None
+        op = self._runtime.begin(OpKind.BACKGROUND, self._entity, self._runtime.now())
+        for _ in range(self._state.settings.presence_ns // SECOND + SIGNS):
+            await self._runtime.sleep(SECOND)
+            if instance_id in self._state.gone_instances or not self._state.moved_here:
+                break
+            try:
+                await self.read_inbox_of(op, instance_id)
+            except StoreUnavailable:
+                self._runtime.telemetry.count("store_unavailable")
+        self._runtime.end(op)
+        del self._watched[instance_id]
 
 
 def session_of(event: InboxEvent) -> str:

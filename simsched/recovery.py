@@ -19,10 +19,11 @@ from simsched.delivery import Delivery
 from simsched.errors import StoreUnavailable
 from simsched.inbox import DispatchToNode
 from simsched.jobs import Job, JobStatus
+from simsched.leases import Leases
 from simsched.messages import JobCancel
 from simsched.policy import Policy
 from simsched.state import PENDING_RETRY_NS, InstanceState, Session
-from simsched.telemetry import JobAssigned, Operation, OpKind, Outcome, SlotTaken
+from simsched.telemetry import JobAssigned, Operation, OpKind, Outcome
 from simsched.units import MS
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Recovery:
         self._asked: deque[tuple[str, int, bool]] = deque()
         self._retrying: dict[str, None] = {}
         dispatcher.retry = dispatcher.claims.retry = self.retry_elsewhere
+        self._leases = Leases(state, dispatcher)
         self._order_watch: dict[str, None] = {}
 
     def _background(self) -> Operation:
@@ -164,25 +166,35 @@ class Recovery:
 
     # Failing over
 
-    async def node_lost(self, node_id: str) -> None:
-        """A node's socket closed: its jobs go elsewhere at once, if the policy acts on it (W14)."""
+    async def node_lost(self, node_id: str, *, here: bool) -> None:
+        """
+        A node is gone: its jobs go elsewhere at once, if the policy acts on it (W14).
+
+        `here`: it was connected to this instance, which tells the store.
+        """
         held = list(self._state.node_jobs.get(node_id, ()))
         if self._policy.node_loss != "event":
             return
+        freed = here and await self._tell_gone(node_id)
+        for job_id in held:
+            job = self._state.book.get(job_id)
+            if job is not None and not job.ended and job.node_id == node_id:
+                if freed and job.reserved:
+                    job.reserved = False
+                    self._dispatcher.slot_freed(job, node_id, job.attempt)
+                await self.retry_elsewhere(job, "WS_DISCONNECTED")
+
+    async def _tell_gone(self, node_id: str) -> bool:
+        """Whether the store has dropped all leases of a node."""
         op = self._background()
+        freed = False
         try:
-            await self._store.node_gone(op, node_id)
+            freed = await self._store.node_gone(op, node_id)
         except StoreUnavailable:
             self._runtime.telemetry.count("store_unavailable")
             self._state.gone_unsaid[node_id] = None
         self._runtime.end(op)
-        for job_id in held:
-            job = self._state.book.get(job_id)
-            if job is not None and not job.ended and job.node_id == node_id:
-                if job.reserved:
-                    job.reserved = False
-                    self._dispatcher.slot_freed(job, node_id, job.attempt)
-                await self.retry_elsewhere(job, "WS_DISCONNECTED")
+        return freed
 
     async def node_unreachable(self, node_id: str, reason: str) -> None:
         """The instance that a node is connected to is gone; the node's own leases are its own."""
@@ -201,24 +213,9 @@ class Recovery:
         finally:
             del self._retrying[job.job_id]
 
-    async def _has_left(self, job: Job) -> bool:
-        """Whether the client of a job is at another instance, which goes on with it."""
-        session_id, state = job.request.session_id, self._state
-        may = state.settings.shared and self._policy.job_scheme == "claim"
-        if not may or job.request.targets or self._runtime.links.has_client(session_id):
-            return False
-        op = self._background()
-        try:
-            owner = await self._store.owner_of(op, "session", session_id, site=4)
-        except StoreUnavailable:
-            owner = ""
-        self._runtime.end(op)
-        is_back = self._runtime.links.has_client(session_id)
-        return not is_back and owner not in ("", self._runtime.instance_id)
-
     async def _try_others(self, job: Job, reason: str) -> None:
         policy = self._policy_of(job)
-        if await self._has_left(job):
+        if await self._leases.has_left(job):
             self._dispatcher.yield_to_other(job)
             return
         while not job.ended:
@@ -326,7 +323,7 @@ class Recovery:
             op = self._background()
             async with self._runtime.step(steps.TIMEOUT_SCAN, op, n=len(self._state.book.jobs)):
                 overdue = [job for job in self._state.book.jobs.values() if self._overdue(job)]
-            await self._renew_leases(op)
+            await self._leases.renew(op)
             self._runtime.end(op)
             for job in overdue:
                 await self._time_out(job)
@@ -352,47 +349,11 @@ class Recovery:
         if not job.dispatched:
             await self._dispatcher.refuse(job, "PENDING_TIMEOUT")
             return
-        if await self._has_left(job):
+        if await self._leases.has_left(job):
             self._dispatcher.yield_to_other(job)
             return
         self.send_cancel(job, "job_timeout")
         await self.retry_elsewhere(job, "JOB_TIMEOUT")
-
-    async def _renew_leases(self, op: Operation) -> None:
-        """A job may run longer than its lease: renew what has used half of its life."""
-        if self._policy.slots != "lease":
-            return
-        now, half_ns = self._runtime.now(), self._policy.lease_ms * MS // 2
-        due: dict[str, list[Job]] = {}
-        for job in self._state.book.jobs.values():
-            if job.reserved and now - job.leased_ns >= half_ns:
-                due.setdefault(job.node_id, []).append(job)
-        for node_id, jobs in due.items():
-            members = [f"{job.job_id}:{job.attempt}" for job in jobs]
-            try:
-                lost = await self._store.renew(op, node_id, self._policy.lease_ms, members)
-            except StoreUnavailable:
-                self._runtime.telemetry.count("store_unavailable")
-                return
-            self._renewed(
-                node_id, [(job, member in lost) for job, member in zip(jobs, members, strict=True)]
-            )
-
-    def _renewed(self, node_id: str, jobs: list[tuple[Job, bool]]) -> None:
-        now = self._runtime.now()
-        for job, is_lost in jobs:
-            if is_lost:
-                self._runtime.telemetry.count("leases_lost")
-                continue
-            job.leased_ns = now
-            # `live` and `slots` are not known to a renewal: 0.
-            self._state.emit(
-                SlotTaken(
-                    at_ns=now, instance=self._runtime.instance_id, node=node_id, job=job.job_id,
-                    attempt=job.attempt, live=0, slots=0,
-                    expires_ns=now + self._policy.lease_ms * MS,
-                )
-            )  # fmt: skip
 
     # Cancelling
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from simsched import answers, births, steps
+from simsched import answers, steps
 from simsched.chance import key_of
 from simsched.delivery import Answer, Delivery
 from simsched.errors import StoreUnavailable
@@ -22,6 +22,7 @@ from simsched.messages import (
     MissingResult,
     UiEventType,
 )
+from simsched.moves import Moves
 from simsched.policy import Policy
 from simsched.state import DEDUP_WINDOW_NS, EndedJob, InstanceState
 from simsched.telemetry import (
@@ -31,7 +32,6 @@ from simsched.telemetry import (
     ResultAccepted,
     ResultReceived,
     ResultSuppressed,
-    SlotFreed,
 )
 from simsched.units import SECOND
 
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
     from simsched.dispatch import JobDispatcher
     from simsched.recovery import Recovery
 
+ANSWER_WAITS_NS: Final = SECOND // 10
+"""How long an accepted result may take, on purpose, until it is answered (a fault point)."""
+
 COMPLETION_WAITS_NS: Final = 2 * SECOND
 """How long an instance may take, on purpose, to tell the store of an end (a fault point)."""
 
 RESULT_TRIES: Final = 30
 """How often, once a second, a store that is away is asked whose a result is."""
-
-EARLY_MAX: Final = 16
-"""Results that one session keeps of jobs that its client may be about to ask for."""
 
 HOPS_MAX: Final = 4
 """
@@ -72,6 +72,7 @@ class ResultHandler:
         self._dispatcher = dispatcher
         self._delivery = delivery
         self._recovery = recovery
+        self._moves = Moves(state, dispatcher)
         self._runtime = state.runtime
         self._policy = state.policy
         self._store = state.store
@@ -134,7 +135,7 @@ class ResultHandler:
             return Outcome.NOTHING, False
         if not hops and await self._forward(op, result, hops):
             return Outcome.FORWARDED, False
-        await self._catch_up(op, result)
+        await self._moves.catch_up(op, result)
         async with self._runtime.step(steps.JOBS_READ, op):
             job = self._state.book.get(result.job_id)
             why_not = self._refusal(job, result)
@@ -143,9 +144,9 @@ class ResultHandler:
         if why_not:
             self._suppress(result, job, why_not)
             if job is None or not job.announced:
-                self._keep_early(result)
+                self._moves.keep_early(result)
             if self._policy_of(result).stale_results == "drop":
-                freed = job is None and await self._slot_left(op, result)
+                freed = job is None and await self._moves.free_slot(op, result)
                 return Outcome.REFUSED, freed
             await self._answer(op, result, job)
             return Outcome.DONE, False
@@ -167,12 +168,16 @@ class ResultHandler:
         if not result.success:
             await self._failed(op, job, result)
             return Outcome.FAILED, True
+        if self._runtime.point("answer waits"):
+            await self._runtime.sleep(ANSWER_WAITS_NS)
         async with self._runtime.step(steps.JOBS_WRITE, op):
             pass
         if job.ended:
             return Outcome.REFUSED, True
         if self._state.wants(job.request):
             await self._answer(op, result, job)
+        else:
+            self._runtime.telemetry.count("results_undelivered")
         no_text = result.extra is not None and result.extra.reason in NO_TEXT_REASONS
         hidden = no_text and not self._policy_of(result).no_text_terminal
         status = JobStatus.COMPLETED_NO_TEXT if hidden else JobStatus.COMPLETED
@@ -274,57 +279,10 @@ class ResultHandler:
             )
         )  # fmt: skip
 
-    async def _catch_up(self, op: Operation, result: JobResult) -> None:
-        """Another instance has tried a job of a session that is here now again: follow that."""
-        job = self._state.book.get(result.job_id)
-        if job is None or not self._is_behind(job, result):
-            return
-        node, attempt, done = await self._store.claim_of(op, result.job_id)
-        known = bool(attempt)  # else the store has forgotten it, and the session is ours
-        if done or (known and (node, attempt) != (result.node_id, result.attempt_id)):
-            return
-        if self._is_behind(job, result):
-            self._state.pending.remove(job.request.pair, job)
-            self._dispatcher.forget_node(job)
-            births.followed(self._state, job, result.node_id, result.attempt_id)
-
-    def _is_behind(self, job: Job, result: JobResult) -> bool:
-        """Whether a job has not come as far here as elsewhere."""
-        here = self._state.answers_here(result.session_id)
-        alive = job.announced and not job.ended
-        return here and alive and job.attempt < result.attempt_id
-
-    def _keep_early(self, result: JobResult) -> None:
-        """The result of a job that the client, who has just moved here, may be about to ask for."""
-        session = self._state.sessions.get(result.session_id)
-        if session is None or not self._state.answers_here(result.session_id):
-            return
-        session.early[result.job_id] = result
-        if len(session.early) > EARLY_MAX:
-            del session.early[next(iter(session.early))]
-
-    async def _slot_left(self, op: Operation, result: JobResult) -> bool:
-        """An attempt is over that nobody here knows: its slot need not wait for its lease."""
-        if self._policy.slots != "lease":
-            return False
-        try:
-            await self._store.release_lease(op, result.job_id, result.attempt_id, result.node_id)
-        except StoreUnavailable:
-            self._runtime.telemetry.count("store_unavailable")
-            return False
-        self._state.emit(
-            SlotFreed(
-                at_ns=self._runtime.now(), instance=self._runtime.instance_id,
-                node=result.node_id, job=result.job_id, attempt=result.attempt_id,
-            )
-        )  # fmt: skip
-        return True
-
     def followed(self, job: Job) -> None:
         """A job whose running attempt is another instance's: its result may be here already."""
-        session = self._state.sessions.get(job.request.session_id)
-        result = session.early.pop(job.job_id, None) if session is not None else None
-        if result is not None and (result.node_id, result.attempt_id) == (job.node_id, job.attempt):
+        result = self._moves.early_result(job)
+        if result is not None:
             self._runtime.start(self.handle(result, again=True), name="early result")
 
     async def _refused(self, job: Job, verdict: str) -> None:

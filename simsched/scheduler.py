@@ -14,7 +14,6 @@ from typing import Any, Final
 from simsched.chance import key_of
 from simsched.delivery import Delivery
 from simsched.dispatch import JobDispatcher
-from simsched.errors import StoreUnavailable
 from simsched.inbox import (
     DispatchToNode,
     ForwardResult,
@@ -43,6 +42,7 @@ from simsched.messages import (
 )
 from simsched.node_desk import NodeDesk
 from simsched.nodes import Health, NodeRecord
+from simsched.owners import Owners
 from simsched.policy import Policy
 from simsched.ports import Runtime
 from simsched.presence import Presence
@@ -99,7 +99,7 @@ class Scheduler:
         looks = settings.shared and policy.job_scheme == "claim"
         self.presence = Presence(self.state, self.recovery, self.from_instance) if looks else None
         self.dispatcher.claims.on_followed = self._results.followed
-        self._owns_sessions = settings.shared and policy.result_routing == "session_owner"
+        self.owners = Owners(self.state)
         self._receivers: dict[type, Callable[[Session, Any], None]] = {
             AudioChunk: self._audio_chunk,
             Utterance: self._utterance,
@@ -119,7 +119,7 @@ class Scheduler:
             if self.presence is not None:
                 scope.spawn(self.presence.run(), name="presence")
             if self._settings.shared:
-                scope.spawn(self._renew_owners(), name="owners")
+                scope.spawn(self.owners.run(), name="owners")
             if self._settings.shared and self._settings.remote_refresh_ns:
                 scope.spawn(self._refresh_remote_nodes(), name="refresh")
 
@@ -187,8 +187,8 @@ class Scheduler:
         session.actor_task = runtime.start(actor.run(), name=f"session {name}")
         if moves:
             self._take_over(session, left)
-        elif self._owns_sessions:
-            runtime.start(self._own(name), name=f"own {name}")
+        else:
+            self.owners.opened(name)
         self.state.emit(
             SessionOpened(at_ns=runtime.now(), instance=runtime.instance_id, session=name)
         )
@@ -205,33 +205,6 @@ class Scheduler:
         self._delivery.connected(session, _queue_of(self.state.policy_of(session_id)))
         moving = self.presence.session_moved(session_id, left)
         session.owning = self.runtime.start(moving, name=f"move {session_id}")
-
-    async def _own(self, session_id: str) -> None:
-        """Say in the store that the session is connected here, so that its results find it."""
-        op = self._control()
-        try:
-            await self.state.store.own(op, "session", session_id)
-        except StoreUnavailable:
-            self.runtime.telemetry.count("store_unavailable")
-        self.runtime.end(op)
-
-    async def _renew_owners(self) -> None:
-        """All local sessions, one by one, every heartbeat (domain 5.5)."""
-        while True:
-            await self.runtime.sleep(self._settings.heartbeat_ns)
-            await self._own_again()
-
-    async def _own_again(self) -> None:
-        """Every session that is ours to say so: one whose client has left is another's now."""
-        if self._owns_sessions:
-            for session_id in list(self.state.sessions):
-                await self._own(session_id)
-            return
-        for session_id in list(self.state.moved_here):
-            if self.runtime.links.has_client(session_id):
-                await self._own(session_id)
-            else:
-                self.state.moved_here.pop(session_id, None)
 
     def client_returned(self, session_id: str) -> None:
         """A client lost its connection and is back: what had been sent may not have arrived."""
@@ -399,7 +372,7 @@ class Scheduler:
     async def store_returned(self) -> None:
         """The store answers again and may have forgotten everything: say again what is here."""
         op = self._control()
-        own = self._own_again if self._settings.shared else None
+        own = self.owners.say_again if self._settings.shared else None
         await store_returned(self.state, op, nodes=self.nodes, recovery=self.recovery, own=own)
         self.runtime.end(op)
 
@@ -412,8 +385,7 @@ class Scheduler:
         elif isinstance(event, ForwardResult):
             self._take_forwarded(event)
         elif isinstance(event, SessionMoved):
-            if event.to != self.runtime.instance_id:  # else it lay in the inbox of who is gone
-                self.state.moved_here.pop(event.session_id, None)
+            self.owners.moved(event)
         elif isinstance(event, SendToSession):
             self.runtime.links.to_client(event.session_id, event.message)
         elif self._policy.job_scheme == "phases" and self._settings.remote_refresh_ns:
@@ -464,7 +436,9 @@ class Scheduler:
     def _learn(self, event: NodeSeen) -> None:
         self.state.cluster.announce(event.view, event.home)
         if event.view.health is Health.OFFLINE:
-            self.runtime.start(self.recovery.node_lost(event.view.node_id), name="node lost")
+            self.runtime.start(
+                self.recovery.node_lost(event.view.node_id, here=False), name="node lost"
+            )
 
 
 def _queue_of(policy: Policy) -> ResultQueue[Any]:

@@ -377,6 +377,13 @@ class CellStore:
             steps.RELEASE, op, "release_lease", [self._leases(node)], [job, attempt]
         )
 
+    async def has_lease(self, op: Operation, job: str, attempt: int, node: str) -> bool:
+        """Whether an attempt's lease is written down; it may have run out."""
+        score = await self._store.command(
+            steps.OWNER_READ, op, "ZSCORE", self._leases(node), f"{job}:{attempt}", site=5
+        )
+        return score is not None
+
     async def renew(
         self, op: Operation, node: str, lease_ms: int, members: Sequence[str]
     ) -> list[str]:
@@ -386,11 +393,11 @@ class CellStore:
         )
         return [_text(member) for member in _items(reply)]
 
-    async def node_gone(self, op: Operation, node: str) -> list[str]:
-        """Drop all leases of a node; returns the members 'job:attempt' that it held."""
-        keys = [self._leases(node), self._node(node)]
-        reply = await self._store.script(steps.NODE_GONE, op, "node_gone", keys, [])
-        return [_text(member) for member in _items(reply)]
+    async def node_gone(self, op: Operation, node: str) -> bool:
+        """Drop all leases of a node that has left this instance; False if it is elsewhere now."""
+        keys = [self._leases(node), self._node(node), self._owner("node", node)]
+        reply = await self._store.script(steps.NODE_GONE, op, "node_gone", keys, [self._instance])
+        return reply != 0
 
     # Nodes and owners
 

@@ -381,11 +381,7 @@ class Disturbed(Event, tag="disturbed"):
 
 
 class SlotsCounted(Event, tag="slots_counted"):
-    """
-    The world's truth: which attempts hold a slot of a node in the store, leases that live.
-
-    `held` has them as the store writes them: `job:attempt`.
-    """
+    """The world's truth: the leases of a node that live in the store, `job:attempt` each."""
 
     node: str
     held: tuple[str, ...]
@@ -393,11 +389,7 @@ class SlotsCounted(Event, tag="slots_counted"):
 
 
 class SlotsTried(Event, tag="slots_tried"):
-    """
-    The world's truth: how many more leases the store gave of a node when it was asked for all.
-
-    `held` are those that lived already, `refusal` is why the last one was refused.
-    """
+    """The world's truth: how many leases the store gave beside those `held`, and why no more."""
 
     node: str
     given: int
@@ -416,6 +408,32 @@ class LetterLies(Event, tag="letter_lies"):
     inbox: str
     session: str
     limit_ns: int
+
+
+class EndAccepted(Event, tag="end_accepted"):
+    """The world's truth: the store took a job's end; `first` says that it had taken no other."""
+
+    job: str
+    attempt: int
+    current_attempt: int
+    first: bool
+
+
+class ClaimRepeated(Event, tag="claim_repeated"):
+    """The world's truth: a claim came again whose grant stands; `same`: it was answered alike."""
+
+    job: str
+    attempt: int
+    same: bool
+
+
+class NodeGranted(Event, tag="node_granted"):
+    """The world's truth: the store gave a slot of a node that it was told is `gone`, or is back."""
+
+    node: str
+    job: str
+    attempt: int
+    gone: bool
 
 
 AnyEvent = (

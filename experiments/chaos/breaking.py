@@ -19,7 +19,7 @@ from simsched.experiments.chaos.proxy import Proxy
 from simsched.experiments.chaos.system import InstanceProcess, NodeProcess, System
 from simsched.faults import Fault, number_of, target_kind
 
-PATIENCE_S: Final = 15.0
+PATIENCE_S: Final = 60.0
 """How long a fault waits for its target."""
 
 LOOK_S: Final = 0.02

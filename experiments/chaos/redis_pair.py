@@ -167,12 +167,14 @@ class RedisPair:
     async def _launch(self, *more: str) -> tuple[Child, Path]:
         self._started += 1
         name = f"redis-{self._started}"
-        path = self._folder / f"{self._started}.sock"
+        home = self._folder / str(self._started)
+        home.mkdir()  # of its own: a replica leaves a dump behind, which the next one would load
+        path = home / "redis.sock"
         child = await self._children.start(
             name,
             [self._program, "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700",
              "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction",
-             "--dir", str(self._folder), "--repl-diskless-sync-delay", "0", *more],
+             "--dir", str(home), "--repl-diskless-sync-delay", "0", *more],
         )  # fmt: skip
         end = asyncio.get_running_loop().time() + READY_LIMIT_S
         while not await _answers(path):

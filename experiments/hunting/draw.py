@@ -58,6 +58,7 @@ RATES: Final = (0.0, 0.02, 0.1, 0.3)
 RARE_RATES: Final = (0.0, 0.0, 0.02, 0.1)
 RARE: Final = ("tie", "point")
 SLOTS: Final = (1, 2, 2, 2)
+LINGERS_MS: Final = (20_000, 20_000, 20_000, 0)
 BEATS_MS: Final = (1_000, 2_000, 2_000)
 SERVICES_MS: Final = (100, 300, 300, 1_000)
 LENGTHS_MS: Final = (100, 500, 1_500, 4_000, 9_000)
@@ -150,6 +151,7 @@ def draw_case(policy: str, seed: int, number: int, size: str) -> tuple[Case, dic
         service_ms=LONG_SERVICE_MS if takes_long else service_ms,
         mode="audio_chunk" if streams else "utterance", resumes=not draws.happens(4),
         acknowledges=draws.happens(2), calm_ms=calm_ms, heartbeat_ms=draws.one_of(BEATS_MS),
+        linger_ms=draws.one_of(LINGERS_MS),
         versions=_versions(draws, sizes["instances"]),
     )  # fmt: skip
     case = Case(

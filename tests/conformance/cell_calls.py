@@ -92,6 +92,7 @@ CALLS: dict[str, list[Call]] = {
         lambda s, op: s.restore(op, "j-7", attempt=1, node="n2", status="ok", lease_ms=60_000),
     ],
     "release_lease": [lambda s, op: s.release_lease(op, "j-2", 1, "n2")],
+    "has_lease": [lambda s, op: s.has_lease(op, "j-1", 1, "n1")],
     "node_gone": [lambda s, op: s.node_gone(op, "n3")] * 2,
     "be_present": [lambda s, op: s.be_present(op, 15_000)],
     "be_gone": [lambda s, op: s.be_gone(op)],

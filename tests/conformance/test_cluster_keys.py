@@ -32,11 +32,14 @@ CELLS = ["cell", "a", "tokyo-1", "x.y_z"]
 
 ONE_KEY = frozenset(
     {"DEL", "GET", "HGET", "HGETALL", "HMGET", "HSET", "PEXPIRE", "SET", "SMEMBERS", "XADD",
-     "XDEL", "XRANGE", "ZREM"}
+     "XDEL", "XRANGE", "ZREM", "ZSCORE"}
 )  # fmt: skip
 """Commands with one key, their first word."""
 
 NO_KEY = frozenset({"TIME"})
+
+ANSWERS: dict[str, Reply] = {"restore": b"KEPT", "reopen": 0, "presence": [[], [], 1]}
+"""A fitting nothing, where it is no empty list."""
 
 
 def keys_of(words: Sequence[Any]) -> list[str]:
@@ -76,7 +79,7 @@ class KeysOnly:
         self.calls.append(list(keys))
         if name in ("claim", "complete", "try_reserve"):
             return [b"FULL", b"FULL"]
-        return b"KEPT" if name == "restore" else []
+        return ANSWERS.get(name, [])
 
     async def pipeline(
         self, step: Step, op: Operation, commands: Sequence[Sequence[str | int]]

@@ -199,9 +199,10 @@ class Scripts(RuleBasedStateMachine):
         members = [f"{job}:{attempt}" for job in jobs]
         self.run("renew", [cell("lease", node)], [self.lasting(ttl_ms), *members])
 
-    @rule(node=NODES)
-    def node_gone(self, node: str) -> None:
-        self.run("node_gone", [cell("lease", node), cell("node", node)], [])
+    @rule(node=NODES, instance=INSTANCES)
+    def node_gone(self, node: str, instance: str) -> None:
+        keys = [cell("lease", node), cell("node", node), cell("owner", "s")]
+        self.run("node_gone", keys, [instance])
 
     @rule(owner=INSTANCES, ttl_ms=TTLS_MS, mode=st.sampled_from(["keep", "take"]))
     def own(self, owner: str, ttl_ms: int, mode: str) -> None:

@@ -47,6 +47,9 @@ BROKEN: dict[str, tuple[str, list[t.Event]]] = {
         "I4", [*GIVEN, HEARD, broken("node_hang", "n-0"), broken("link_slow", "n-0/instance"),
                GIVEN_UP],
     ),
+    "the store takes the end of an older attempt": ("I4", [fact(t.EndAccepted, current_attempt=2)]),
+    "the store takes two ends": ("I12", [fact(t.EndAccepted), fact(t.EndAccepted, first=False)]),
+    "a claim that came again is answered otherwise": ("I11", [fact(t.ClaimRepeated, same=False)]),
     "a result lies with a dead instance": (
         "I4", [fact(t.LetterLies), fact(t.LetterLies, 3 * SECOND), fact(t.LetterLies, 4 * SECOND)],
     ),
@@ -59,6 +62,7 @@ BROKEN: dict[str, tuple[str, list[t.Event]]] = {
     "the store keeps the slot of a job in line": ("I5", [*GIVEN, FREED, LINED_UP, HELD]),
     "a slot cannot be had at the end": ("I5", [fact(t.SlotsTried, given=1)]),
     "a slot too many can be had at the end": ("I2", [fact(t.SlotsTried, given=2, held=1)]),
+    "the store gives a slot of a node that is gone": ("I10", [fact(t.NodeGranted, gone=True)]),
     "a job stays with a node that is gone": ("I10", [*GIVEN, LOST]),
     "a second attempt when all is whole": ("I16", [*GIVEN, FREED, NEXT]),
     "who speaks when all is whole hears of an error": ("I16", [SPOKEN, REFUSED]),
@@ -81,6 +85,10 @@ HONEST: dict[str, tuple[str, list[t.Event]]] = {
         "I4", [*GIVEN, HEARD, fact(t.ResultAccepted, SECOND), FREED, ENDED],
     ),
     "a result came and the store was away": ("I4", [*GIVEN, HEARD, AWAY, GIVEN_UP]),
+    "the store takes the end of a later attempt": (
+        "I4", [fact(t.EndAccepted), fact(t.EndAccepted, attempt=2, current_attempt=2)],
+    ),
+    "a claim that came again is answered alike": ("I11", [fact(t.ClaimRepeated)]),
     "a result with a dead instance is read in time": (
         "I4", [fact(t.LetterLies), fact(t.LetterLies, SECOND)],
     ),
@@ -101,6 +109,7 @@ HONEST: dict[str, tuple[str, list[t.Event]]] = {
     "another instance waits beside the one that has it": (
         "I5", [*GIVEN, fact(t.JobQueued, SECOND, instance="b"), HELD],
     ),
+    "the store gives a slot of a node that is back": ("I10", [fact(t.NodeGranted)]),
     "a job leaves a node that is gone": ("I10", [CRASH, *GIVEN, LOST, NEXT]),
     "a job is in line again": ("I10", [*GIVEN, LOST, LINED_UP]),
     "who speaks while something is broken hears of an error": (

@@ -51,6 +51,9 @@ DEFAULTS: dict[type[t.Event], dict[str, Any]] = {
     },
     t.Disturbed: {"until_ns": 0},
     t.SlotsCounted: {"node": "n", "held": (), "slots": 2},
+    t.EndAccepted: {"job": "j", "attempt": 1, "current_attempt": 1, "first": True},
+    t.ClaimRepeated: {"job": "j", "attempt": 1, "same": True},
+    t.NodeGranted: {"node": "n", "job": "j", "attempt": 1, "gone": False},
     t.LetterLies: {"inbox": "i-9", "session": "s", "limit_ns": SECOND},
     t.SlotsTried: {"node": "n", "given": 2, "held": 0, "slots": 2, "refusal": "FULL"},
     t.Delivered: {

@@ -50,22 +50,28 @@ def test_a_claim_may_be_repeated_and_takes_one_slot() -> None:
 
 
 def test_an_end_is_accepted_once_and_from_the_current_attempt() -> None:
-    """ACCEPTED (also to a repeat, and where the store has forgotten the job), STALE, MOVED."""
+    """
+    ACCEPTED (also to a repeat, and where the store has forgotten the job), STALE, DONE, MOVED.
+
+    OURS where it is this instance's own later claim, or its own end, that stands against it.
+    """
 
     async def calls(store: CellStore, op: Operation, core: Core) -> None:
         await claim(store, op, "a")
         await claim(store, op, "a", expected=1)
 
-        async def complete(job: str, attempt: int) -> str:
-            return await store.complete(
+        async def complete(job: str, attempt: int, by: CellStore = store) -> str:
+            return await by.complete(
                 op, f"s-{job}", job, attempt=attempt, node="n1", status="completed"
             )
 
-        assert await complete("a", 1) == "STALE"
-        assert await complete("a", 2) == "ACCEPTED"
-        assert await complete("a", 2) == "ACCEPTED"
-        assert await complete("b", 1) == "ACCEPTED"
         other = CellStore(store._store, "i-1")
+        assert await complete("a", 1) == "OURS"
+        assert await complete("a", 1, other) == "STALE"
+        assert await complete("a", 2) == "ACCEPTED"
+        assert await complete("a", 2) == "ACCEPTED"
+        assert await complete("a", 2, other) == "DONE"
+        assert await complete("b", 1) == "ACCEPTED"
         await other.own(op, "session", "s-c")
         assert await complete("c", 1) == "MOVED"
         await store.own(op, "session", "s-c")

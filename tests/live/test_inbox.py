@@ -319,6 +319,7 @@ def test_a_server_that_restarts_empty_finds_everybody_again() -> None:
             server.start()
             for one in (a, b):
                 await until(lambda one=one: one.store.connection.is_up and one.reader.is_up)  # type: ignore[misc]
+            assert await b.store.ping()  # by then its stream is there again
             assert await a.tell("b", letter(2))
             a.inbox.broadcast(seen("n2"))
             await until(lambda: len(b.got) == 2)

@@ -114,7 +114,7 @@ def test_calls_are_recorded_with_waiting_apart() -> None:
             names = [entry[0] for entry in one.sink.steps]
             assert names == [steps.HEARTBEAT_STORE.name, *[steps.CLAIM.name] * 8,
                              steps.CAPABILITY_READ.name]  # fmt: skip
-            assert [entry[4] for entry in one.sink.steps] == [3, *[3] * 8, 2]
+            assert [entry[4] for entry in one.sink.steps] == [3, *[4] * 8, 2]
             for _, start, wait, own, _, _ in one.sink.steps:
                 assert before <= start
                 assert wait >= 0

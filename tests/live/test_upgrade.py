@@ -52,7 +52,8 @@ class Speaker:
             async for event in self.client:
                 failed = isinstance(event, UiEvent) and event.event is UiEventType.ERROR
                 if failed or isinstance(event, TranslationResult | MissingResult):
-                    self.answers.append((type(event).__name__, event.utterance_index))  # type: ignore[union-attr]
+                    index: int = event.utterance_index  # type: ignore[union-attr, assignment]
+                    self.answers.append((type(event).__name__, index))
                     return
 
 

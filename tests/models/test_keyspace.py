@@ -226,7 +226,8 @@ def test_live_leases_never_exceed_slots_and_a_job_completes_once(
             member = f"{job}:{attempt}"
             space.script(now_us, "renew", [f"lease:{node}"], [LEASE_MS, member])
         else:
-            space.script(now_us, "node_gone", [f"lease:{node}", f"node:{node}"], [])
+            keys = [f"lease:{node}", f"node:{node}", f"owner:{node}"]
+            space.script(now_us, "node_gone", keys, ["i1"])
         for name in NODES:
             live = space.command(now_us, "ZCOUNT", f"lease:{name}", now_us, "+inf")
             assert isinstance(live, int)
@@ -284,7 +285,10 @@ def test_a_gone_node_gives_its_members_sorted_and_takes_no_more() -> None:
     space = ready_space(("n1", "n2"))
     for job in ("b", "a"):
         claim(space, NOW_US, job, 0, "t", ("n1",))
-    gone = space.script(NOW_US, "node_gone", ["lease:n1", "node:n1"], [])
+    keys = ["lease:n1", "node:n1", "owner:n1"]
+    space.script(NOW_US, "own", ["owner:n1"], ["i2", 10_000, "take"])
+    assert space.script(NOW_US, "node_gone", keys, ["i1"]) == 0, "it is another's by now"
+    gone = space.script(NOW_US, "node_gone", keys, ["i2"])
     assert gone == [b"a:1", b"b:1"]
     assert claim(space, NOW_US, "c", 0, "t", ("n1", "n2"))[2] == b"n2"
 

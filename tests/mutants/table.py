@@ -95,7 +95,7 @@ SCRIPTS: Final = (
         "claim.lua takes the repeat of a claim for somebody else's",
         _lua("claim", "if held[7] == token and attempt == expected + 1 and not done then",
              "if false then"),
-        ("I3", "I5", "I10", "I16", "conservation"),
+        ("I3", "I5", "I10", "I11", "I16", "conservation"),
     ),
     Mutant(
         "claim-of-what-is-done",
@@ -118,6 +118,12 @@ SCRIPTS: Final = (
         ("I5",),
     ),
     Mutant(
+        "lost-node-stays-ready",
+        "node_gone.lua does not mark the node, so that its slots are given on",
+        _lua("node_gone", "redis.call('HSET', KEYS[2], 'health', 'offline')", ""),
+        ("I10",),
+    ),
+    Mutant(
         "release-of-another",
         "release_lease.lua frees the lease that was given last",
         _lua(
@@ -127,6 +133,12 @@ SCRIPTS: Final = (
             "if all[1] then redis.call('ZREM', KEYS[1], all[1]) end",
         ),
         ("I2", "I5"),
+    ),
+    Mutant(
+        "presence-sees-nobody-gone",
+        "presence.lua tells of no instance whose sign has expired",
+        _lua("presence", "return {gone,", "return {{},"),
+        ("I4",),
     ),
     Mutant(
         "owner-never-changes",
@@ -164,7 +176,7 @@ CORE: Final = (
     Mutant(
         "leases-never-renewed",
         "nobody renews the lease of a job that takes long",
-        _code("recovery:Recovery._renew_leases", 'if self._policy.slots != "lease":', "if True:"),
+        _code("leases:Leases.renew", 'if self._policy.slots != "lease":', "if True:"),
         ("I2",),
     ),
     Mutant(
@@ -238,6 +250,14 @@ CORE: Final = (
         ("I3",),
     ),
     Mutant(
+        "results-not-forwarded",
+        "a result for another instance is taken for sent, and is not",
+        _code("results:ResultHandler._forward",
+              "return await self._runtime.links.to_instance(steps.INBOX_APPEND, op, owner, event)",
+              "return True"),
+        ("I4",),
+    ),
+    Mutant(
         "forwarded-results-dropped",
         "a result from another instance is not looked at",
         _code("scheduler:Scheduler._take_forwarded",
@@ -274,6 +294,13 @@ CORE: Final = (
         "session-wedged",
         "after a cut the session takes its index for still being cut",
         _code("session:SessionActor.try_finalize", "self.segmenter.done()", "pass"),
+        ("I7", "I8"),
+    ),
+    Mutant(
+        "last-words-dropped",
+        "what was said last before a session's end is not cut",
+        _code("session:SessionActor._close",
+              "await self.try_finalize(Trigger.SESSION_CLOSE)", "pass"),
         ("I7", "I8"),
     ),
     Mutant(

@@ -26,7 +26,7 @@ def test_a_mutant_is_found_by_its_case_and_only_with_it(name: str) -> None:
     assert case.invariant in mutant.invariants
     with planted(mutant.plants):
         broken = {violation.invariant for violation in play(case).violations}
-    assert case.invariant in broken
+    assert case.invariant in broken, f"anew: python -m tests.mutants --record --only {name}"
     assert not [v for v in play(case).violations if v.invariant == case.invariant]
 
 

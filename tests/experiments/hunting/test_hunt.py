@@ -24,7 +24,7 @@ from simsched.experiments.hunting.draw import (
     draw_case,
     hunted_policy,
 )
-from simsched.experiments.hunting.search import Hunt, HuntFailed, Tally, search
+from simsched.experiments.hunting.search import Hunt, HuntFailed, search
 from simsched.experiments.hunting.shrink import shrink
 from simsched.experiments.hunting.telling import parting
 from simsched.faults import KINDS, Fault
@@ -200,33 +200,26 @@ def test_a_hunt_shows_a_case_that_replays(tmp_path: Path) -> None:
         assert read_case(file).invariant in again.output
 
 
-class Deadly(Hunt):
-    """A hunt whose processes die."""
+class Deadly(str):
+    """A policy that ends the process which it is sent to."""
 
-    def play(self, number: int) -> tuple[Case, Tally]:
-        os._exit(3 + number % 2)
+    __slots__ = ()
 
-
-class Faulty(Hunt):
-    """A hunt that fails at one of its schedules."""
-
-    def play(self, number: int) -> tuple[Case, Tally]:
-        if number == 7:
-            raise ValueError("no such thing")
-        return super().play(number)
+    def __reduce__(self) -> tuple[Callable[[int], object], tuple[int]]:
+        return os._exit, (3,)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_hunt_that_fails_names_the_schedule(jobs: int) -> None:
     """In one line, whichever process it was in."""
-    hunt = Faulty(policy=hunted_policy("safe"), schedules=10, seed=5)
-    with pytest.raises(HuntFailed, match=r"schedule 7 of seed 5 .*ValueError: no such thing"):
+    hunt = Hunt(policy="nonsense", schedules=10, seed=5)
+    with pytest.raises(HuntFailed, match=r"^schedule 0 of seed 5 \(nonsense\) .*ConfigError: "):
         search(hunt, jobs=jobs, limit_s=0, first=False, tell=lambda *_: None)
 
 
 def test_a_process_that_dies_is_one_line() -> None:
     """And says which schedules it may have been."""
-    hunt = Deadly(policy=hunted_policy("safe"), schedules=20, seed=5)
+    hunt = Hunt(policy=Deadly("safe"), schedules=20, seed=5)
     with pytest.raises(HuntFailed, match="schedules 0 to 19 of seed 5"):
         search(hunt, jobs=2, limit_s=0, first=False, tell=lambda *_: None)
 
