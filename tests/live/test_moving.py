@@ -422,7 +422,7 @@ def test_a_store_that_comes_back_with_an_old_copy_takes_no_session_away() -> Non
         async with two(store) as (a, b), b.node("n") as node, a.client(accept_resume=True) as first:
             await recorded(a, first)
             name = "{cell}:resume:" + first.name
-            old = await a.instance.connection.call("HGETALL", name)
+            old: Any = await a.instance.connection.call("HGETALL", name)
             async with resumed(b, first) as second:
                 await b.instance.connection.call("HSET", name, *old)
                 records = b.instance.sessions._records
