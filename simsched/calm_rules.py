@@ -91,6 +91,9 @@ class CalmRules:
         self, settings: CheckSettings, findings: Findings, jobs: Mapping[str, JobEntry]
     ) -> None:
         self._grace_ns = settings.scan_ns
+        # Who has lost a slot in a fault notices it at the next renewal, when half of the lease is
+        # over (and a scan, which `_hindered_ns` has in it); 0: nobody says how long leases are.
+        self._renewed_ns = settings.lease_ns // 2
         self._findings = findings
         self._checked = findings.checked
         self._jobs = jobs
@@ -128,7 +131,7 @@ class CalmRules:
             who = who if who.startswith("i-") else ALL
             self._hindered_by[who] = max(self._hindered_by.get(who, -1), over_ns)
 
-    def _acts_since(self, instance: str) -> int:
+    def acts_since(self, instance: str) -> int:
         """Until when something keeps this very instance from acting; `i-0.1` is `i-0` again."""
         hindered = self._hindered_by
         return max(hindered.get(ALL, -1), hindered.get(instance.partition(".")[0], -1))
@@ -276,7 +279,7 @@ class CalmRules:
         since_ns = self._lies_ns.setdefault(key, event.at_ns)
         if len(self._lies_ns) > REMEMBERED_MAX:
             del self._lies_ns[next(iter(self._lies_ns))]
-        since_ns = max(since_ns, self._acts_since(event.instance))
+        since_ns = max(since_ns, self.acts_since(event.instance))
         if event.at_ns - since_ns > event.limit_ns:
             self._blame(
                 f"lies {key}", "I4", event.at_ns, event.session,
@@ -305,7 +308,7 @@ class CalmRules:
             holds = left.gone.instance in job.holders
             stays = work.attempt == left.attempt and not work.left_ns and holds
             self._checked["I10"] += 1
-            if stays and self._acts_since(left.gone.instance) < left.gone.at_ns:
+            if stays and self.acts_since(left.gone.instance) < left.gone.at_ns:
                 self._blame(
                     f"left {left.job}:{left.attempt}", "I10", left.due_ns, left.job,
                     f"left with {left.gone.node}, gone since {left.gone.at_ns} "
@@ -330,7 +333,8 @@ class CalmRules:
         for member in event.held:
             job, _, attempt = member.rpartition(":")
             newest_ns = max(newest_ns, self._kept(event, member, job, int(attempt)))
-        if len(event.held) > event.slots and self._hindered_ns < newest_ns:
+        lost_ns = self._hindered_ns + (self._renewed_ns if self._hindered_ns >= 0 else 0)
+        if len(event.held) > event.slots and lost_ns < newest_ns:
             self._blame(
                 f"full {event.node}", "I2", event.at_ns, event.node,
                 f"I2a: the store holds {len(event.held)} leases on {event.slots} slots",
@@ -385,10 +389,10 @@ class CalmRules:
         if job.state != RUNNING or not lasts:
             return
         self._checked["I2"] += 1
-        if (
-            self._acts_since(work.instance) < work.since_ns
-            and f"{job_id}:{attempt}" not in event.held
-        ):
+        acts_ns = self.acts_since(work.instance)
+        renewed_ns = self._renewed_ns
+        renews = renewed_ns > 0 and event.at_ns - max(acts_ns, since_ns) > renewed_ns
+        if (acts_ns < work.since_ns or renews) and f"{job_id}:{attempt}" not in event.held:
             self._blame(
                 f"bare {job_id}:{attempt}", "I2", event.at_ns, event.node,
                 f"I2c: {job_id} attempt {attempt} runs without a slot",
