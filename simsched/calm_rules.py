@@ -49,6 +49,9 @@ from simsched.telemetry import (
 BYSTANDERS: Final = ("node_", "result_")
 """Kinds of faults that keep no instance from acting, nor its store from answering."""
 
+SAID_AGAIN: Final = ("redis_down", "redis_restart", "redis_failover")
+"""Kinds that an instance is told the end of, so that it says again at once what it holds."""
+
 ALL: Final = ""
 """Stands for all instances, where a fault hits what they share."""
 
@@ -101,6 +104,7 @@ class CalmRules:
         self._broken_ns = -1
         self._hindered_ns = -1
         self._hindered_by: dict[str, int] = {}
+        self._unsaid_ns = -1
         self._work: dict[str, _Work] = {}
         self._left: deque[_Left] = deque()
         self._asked: dict[str, tuple[str, int]] = {}
@@ -127,6 +131,8 @@ class CalmRules:
         if link != "instance" and not event.kind.startswith(BYSTANDERS):
             over_ns = event.over_ns + 2 * self._grace_ns if event.over_ns else event.until_ns
             self._hindered_ns = max(self._hindered_ns, over_ns)
+            if event.kind not in SAID_AGAIN:
+                self._unsaid_ns = max(self._unsaid_ns, over_ns)
             who = event.target.partition("/")[0]
             who = who if who.startswith("i-") else ALL
             self._hindered_by[who] = max(self._hindered_by.get(who, -1), over_ns)
@@ -390,8 +396,8 @@ class CalmRules:
             return
         self._checked["I2"] += 1
         acts_ns = self.acts_since(work.instance)
-        renewed_ns = self._renewed_ns
-        renews = renewed_ns > 0 and event.at_ns - max(acts_ns, since_ns) > renewed_ns
+        again_ns = max(acts_ns, since_ns, self._unsaid_ns + self._renewed_ns)
+        renews = self._renewed_ns > 0 and event.at_ns > again_ns
         if (acts_ns < work.since_ns or renews) and f"{job_id}:{attempt}" not in event.held:
             self._blame(
                 f"bare {job_id}:{attempt}", "I2", event.at_ns, event.node,

@@ -31,7 +31,8 @@ def broken(kind: str, target: str) -> t.Event:
 
 CRASH = broken("node_crash", "n-0")
 AWAY = broken("partition", "a/redis")
-FORGOT = broken("redis_restart", "redis")
+FORGOT = broken("clock_jump", "redis")
+EMPTY = broken("redis_restart", "redis")
 OTHER = [fact(t.SlotTaken, job="k"), fact(t.JobCreated, job="k", request="k", utterance=1)]
 
 BROKEN: dict[str, tuple[str, list[t.Event]]] = {
@@ -41,6 +42,9 @@ BROKEN: dict[str, tuple[str, list[t.Event]]] = {
     "an attempt runs whose lease is gone": ("I2", [*GIVEN, RUNS, fact(t.SlotsCounted, 5 * SECOND)]),
     "a slot that was lost in a fault is never taken again": (
         "I2", [*GIVEN, RUNS, FORGOT, fact(t.SlotsCounted, 7 * SECOND)],
+    ),
+    "a slot is not said again to a store that has come back": (
+        "I2", [*GIVEN, RUNS, EMPTY, fact(t.SlotsCounted, 5 * SECOND)],
     ),
     "a result came and its attempt timed out": ("I4", [CRASH, *GIVEN, HEARD, GIVEN_UP]),
     "a result came and its job failed": (
@@ -80,7 +84,7 @@ HONEST: dict[str, tuple[str, list[t.Event]]] = {
     "a node is full": ("I5", [*GIVEN, fact(t.SlotsCounted, held=("j:1",), slots=1)]),
     "an attempt runs and holds its slot": ("I2", [*GIVEN, RUNS, HELD]),
     "a lease is lost while the store is broken": (
-        "I2", [*GIVEN, RUNS, broken("redis_restart", "redis"), fact(t.SlotsCounted, 5 * SECOND)],
+        "I2", [*GIVEN, RUNS, EMPTY, fact(t.SlotsCounted, 4 * SECOND)],
     ),
     "a slot that was lost in a fault is taken again in time": (
         "I2", [*GIVEN, RUNS, FORGOT, fact(t.SlotsCounted, 6 * SECOND),
