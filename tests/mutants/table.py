@@ -105,6 +105,18 @@ SCRIPTS: Final = (
         ("I3", "I5", "I12", "conservation"),
     ),
     Mutant(
+        "claim-of-a-moved-session",
+        "claim.lua gives a slot to an instance that the session has left",
+        _lua("claim", "and session[2] ~= owner then", "and false then"),
+        ("I12",),
+    ),
+    Mutant(
+        "completion-of-a-moved-session",
+        "complete.lua takes the end from an instance that the session has left",
+        _lua("complete", "and session[2] ~= ARGV[6] then", "and false then"),
+        ("I12",),
+    ),
+    Mutant(
         "claim-without-lease",
         "claim.lua gives slots and writes no lease down",
         _lua("claim", "redis.call('ZADD', leases, string.format('%.0f', now + tonumber(ARGV[5])"
@@ -180,11 +192,30 @@ CORE: Final = (
         ("I2",),
     ),
     Mutant(
+        "lost-leases-only-counted",
+        "a slot that the store does not know any more is not taken again",
+        _code("leases:Leases._lost", "if not job.reserved or job.attempt != attempt:", "if True:"),
+        ("I2",),
+    ),
+    Mutant(
         "no-redispatch",
         "the jobs of a node that is lost wait for their timeout",
         _code("recovery:Recovery.node_lost",
               "if job is not None and not job.ended and job.node_id == node_id:", "if False:"),
         ("I10",),
+    ),
+    Mutant(
+        "last-come-first-served",
+        "who came last in line is served first",
+        _code("jobs:PendingQueue.line", "iter(self._queues.get(pair, {}).values())",
+              "reversed(self._queues.get(pair, {}).values())"),
+        ("I15",),
+    ),
+    Mutant(
+        "tries-not-counted",
+        "a job is tried again and again",
+        _code("recovery:Recovery._try_others", "job.failovers += 1", "pass"),
+        ("I15",),
     ),
     Mutant(
         "waiters-never-looked-at",
