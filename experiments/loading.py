@@ -117,7 +117,11 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
     try:
         content = json.loads((path / name).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SimschedError(f"{path}: is no complete run directory: no {name} in it") from None
+        inside = sorted([*path.glob(f"*/{name}"), *path.glob(f"*/*/{name}")])
+        hint = f"; there is one in {inside[0].parent}" if inside else ""
+        raise SimschedError(
+            f"{path}: is no complete run directory: no {name} in it{hint}"
+        ) from None
     except (OSError, ValueError) as error:
         raise SimschedError(f"{path / name}: cannot be read: {error}") from None
     if not isinstance(content, dict):

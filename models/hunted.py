@@ -95,7 +95,7 @@ class HuntedWorld:
         self.kernel = Kernel(ties="fifo")
         self._tape = tape
         self._truths = Truths(self)
-        tape.on_departure = self._truths.departs
+        tape.on_departure = self._departs
         if not tape.is_idle("tie"):
             self.kernel.lets_others_go = lambda name: tape.next(f"tie {name}", 2) == 1
         self._story = story
@@ -304,6 +304,11 @@ class HuntedWorld:
     def _tell(self, who: str, what: str, result: str = "") -> None:
         if self._story is not None:
             self._story(Line(self.kernel.now, who, what, result))
+
+    def _departs(self, label: str, value: int) -> None:
+        group, who, *_ = label.split(" ")
+        self._tell(who if group != "tie" else "world", f"DEPARTS {label}", str(value))
+        self._truths.departs(label, value)
 
     # The run
 

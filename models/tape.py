@@ -45,6 +45,23 @@ _label_key = lru_cache(maxsize=1 << 14)(key_of.__wrapped__)
 """Schedules meet the same labels again and again."""
 
 
+def check_tape(values: Mapping[str, int], where: str) -> None:
+    """
+    See that a tape says departures.
+
+    Raises:
+        ConfigError: a label of no known group or without its number, or a value below 1.
+
+    """
+    for label, value in values.items():
+        group, _, rest = label.partition(" ")
+        if group not in GROUPS or not rest.rpartition(" ")[2].isdigit():
+            want = f"a label begins with one of {', '.join(GROUPS)} and ends with a number"
+            raise ConfigError(where, label, want)
+        if value < 1:
+            raise ConfigError(where, label, f"must be 1 or more, not {value}")
+
+
 class Tape:
     """
     Where one run departs from first come, first served.
@@ -53,16 +70,14 @@ class Tape:
         values: the departures, by label; what is not named is 0.
 
     Raises:
-        ConfigError: a label of no known group, or a value that is not above 0.
+        ConfigError: see `check_tape`.
 
     """
 
     __slots__ = ("_chances", "_counts", "_key", "_values", "on_departure", "taken")
 
     def __init__(self, values: Mapping[str, int]) -> None:
-        for label, value in values.items():
-            if label.partition(" ")[0] not in GROUPS or value < 1:
-                raise ConfigError("tape", label, f"a label begins with one of {', '.join(GROUPS)}")
+        check_tape(values, "tape")
         self._values: Mapping[str, int] | None = values
         self._key = 0
         self._chances = dict.fromkeys((label.partition(" ")[0] for label in values), _SCALE)

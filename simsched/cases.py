@@ -31,14 +31,27 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from simsched.errors import ConfigError
-from simsched.faults import Fault, number_of, target_kind
+from simsched.faults import TIME_MAX_MS, Fault, number_of, target_kind
+from simsched.findings import INVARIANTS
 from simsched.letters import NEWEST, OLDEST
 from simsched.presets import parse_policy
+
+SYSTEM_LIMITS: Final = {
+    "instances": (1, 100), "nodes": (1, 1_000), "slots": (1, 1_000),
+    "service_ms": (0, TIME_MAX_MS), "heartbeat_ms": (1, TIME_MAX_MS), "calm_ms": (0, TIME_MAX_MS),
+    "linger_ms": (0, TIME_MAX_MS), "settle_ms": (0, TIME_MAX_MS),
+}  # fmt: skip
+"""From and to: a slip of the pen must not fill the memory or take for ever."""
+
+TURN_LIMITS: Final = {
+    "client": (0, 100_000), "at_ms": (0, TIME_MAX_MS), "audio_ms": (1, 3_600_000),
+    "repeat_after_ms": (-1, TIME_MAX_MS),
+}  # fmt: skip
 
 
 class System(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -185,9 +198,12 @@ def _fault(entry: dict[str, Any], where: str) -> Fault:
 def _check(case: Case, where: str) -> None:
     parse_policy(case.policy, where)
     system = case.system
-    for name in ("instances", "nodes", "slots"):
-        if getattr(system, name) < 1:
-            raise ConfigError(where, f"system.{name}", "must be 1 or more")
+    for name, (least, most) in SYSTEM_LIMITS.items():
+        if not least <= getattr(system, name) <= most:
+            raise ConfigError(where, f"system.{name}", f"must be {least} to {most}")
+    if case.invariant not in ("", *(one.name for one in INVARIANTS)):
+        want = f"one of {', '.join(one.name for one in INVARIANTS)}, not {case.invariant!r}"
+        raise ConfigError(where, "invariant", want)
     if system.mode not in ("utterance", "audio_chunk"):
         raise ConfigError(where, "system.mode", f"utterance or audio_chunk, not {system.mode!r}")
     if system.versions and (
@@ -203,9 +219,10 @@ def _check(case: Case, where: str) -> None:
             raise ConfigError(
                 where, "target", f"there is no {fault.target}: {kind}s are 0 to {sizes[kind] - 1}"
             )
-    for turn in case.turns:
-        if turn.client < 0 or turn.at_ms < 0 or turn.audio_ms < 1:
-            raise ConfigError(where, "turn", "client and at_ms are 0 or more, audio_ms 1 or more")
+    for number, turn in enumerate(case.turns, 1):
+        for name, (least, most) in TURN_LIMITS.items():
+            if not least <= getattr(turn, name) <= most:
+                raise ConfigError(f"{where}: turn {number}", name, f"must be {least} to {most}")
 
 
 def case_text(case: Case) -> str:

@@ -9,6 +9,9 @@ live run refuses them by name. Nothing here does anything.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Final, NamedTuple
 
 import msgspec
@@ -121,6 +124,15 @@ KINDS: Final = {
 PREFIXES: Final = {"i": "instance", "n": "node", "c": "client"}
 """How targets are written: i-0, n-2, c-1, redis; a link as two of them: i-0/redis, n-2/instance."""
 
+TIME_MAX_MS: Final = 86_400_000
+"""A day: the latest moment and the longest time of a schedule."""
+
+AMOUNTS: Final = {
+    "for_ms": (0, TIME_MAX_MS), "delay_ms": (0, TIME_MAX_MS), "factor": (0.001, 1e6),
+    "count": (1, 1_000_000), "lost": (0, 1_000_000), "by_ms": (-TIME_MAX_MS, TIME_MAX_MS),
+}  # fmt: skip
+"""How long or how much, from and to; a kind takes some of them."""
+
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
@@ -169,28 +181,51 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             raise ConfigError(
                 where,
                 "target",
-                f"{self.kind} hits {' or '.join(known.targets)}, not {self.target!r}",
+                f"{self.kind} hits {_written(known.targets)}, not {self.target!r}",
             )
         self._check_moment(known, where)
-        for name in ("for_ms", "delay_ms", "lost"):
-            if getattr(self, name) < 0:
-                raise ConfigError(where, name, "must be 0 or more")
+        for name, (least, most) in AMOUNTS.items():
+            value = getattr(self, name)
+            if value != _PLAIN[name] and name not in known.takes:
+                raise ConfigError(where, name, f"{self.kind} takes {', '.join(known.takes)}")
+            if not least <= value <= most:
+                raise ConfigError(where, name, f"must be {least} to {most}, not {value}")
 
     def _check_moment(self, known: Kind, where: str) -> None:
         if not self.is_at_step:
-            if self.at_ms < 0:
-                raise ConfigError(where, "at_ms", "a fault needs at_ms (0 or more) or a step")
+            if not 0 <= self.at_ms <= TIME_MAX_MS:
+                want = f"a fault needs at_ms (0 to {TIME_MAX_MS}) or a step"
+                raise ConfigError(where, "at_ms", want)
             return
         if not known.at_step:
             raise ConfigError(
                 where, "step", f"{self.kind} happens at a time (at_ms), not in a step"
             )
         if self.step not in {step.name for step in CATALOGUE}:
-            raise ConfigError(where, "step", f"no such step: {self.step!r}")
+            near = get_close_matches(self.step, [step.name for step in CATALOGUE], 3, 0.0)
+            want = f"no such step: {self.step!r}; the nearest are {', '.join(near)}"
+            raise ConfigError(where, "step", want)
         if self.moment not in MOMENTS:
             raise ConfigError(where, "moment", f"one of {', '.join(MOMENTS)}, not {self.moment!r}")
         if self.nth < 1:
             raise ConfigError(where, "nth", "must be 1 or more")
+
+
+_PLAIN: Final = dict(
+    zip(Fault.__struct_fields__[-len(Fault.__struct_defaults__) :], Fault.__struct_defaults__,
+        strict=True)
+)  # fmt: skip
+
+
+def _written(kinds: Iterable[str]) -> str:
+    """Kinds of targets with one of each as it is written."""
+    letters = {kind: f"{prefix}-0" for prefix, kind in PREFIXES.items()}
+    shown = []
+    for kind in kinds:
+        first, slash, second = kind.partition("/")
+        written = f"{letters.get(first, first)}{slash}{second}"
+        shown.append(kind if written == kind else f"{kind} ({written})")
+    return " or ".join(shown)
 
 
 def target_kind(target: str) -> str:
@@ -203,11 +238,14 @@ def target_kind(target: str) -> str:
     return f"{kind}/{other}" if kind and other else ""
 
 
+_NUMBER: Final = re.compile("[0-9]{1,9}")
+
+
 def _one(name: str) -> str:
     if name == "redis":
         return name
     prefix, dash, number = name.partition("-")
-    return PREFIXES.get(prefix, "") if dash and number.isdigit() else ""
+    return PREFIXES.get(prefix, "") if dash and _NUMBER.fullmatch(number) else ""
 
 
 def number_of(target: str) -> int:

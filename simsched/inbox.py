@@ -42,20 +42,10 @@ class ForwardResult(msgspec.Struct, frozen=True, gc=False):
 
 
 class SendToSession(msgspec.Struct, frozen=True, gc=False):
-    """
-    Give this to a client that is connected to you.
-
-    `outcome` is "" for a message by the way; else the message is the final answer of an utterance
-    in a language, and is given only if the client has none yet.
-    """
+    """Give this to a client that is connected to you. Read, and sent by no instance of ours."""
 
     session_id: str
     message: ServerToClient
-    utterance: int = 0
-    language: str = ""
-    job: str = ""
-    outcome: str = ""
-    reason: str = ""
 
 
 class SessionMoved(msgspec.Struct, frozen=True, gc=False):

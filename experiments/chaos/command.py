@@ -23,6 +23,7 @@ from simsched.experiments.chaos.merged import (
 from simsched.experiments.chaos.run import Outcome, Tell, play, recordings_of
 from simsched.faults import KINDS
 from simsched.live.runtime import run
+from simsched.presets import parse_policy
 
 CASE_FILE: Final = "case.toml"
 CLIENTS_FILE: Final = "clients.jsonl"
@@ -43,9 +44,9 @@ FLAGS: Final = {"duration_s": "--duration", "every_kind": "--every-kind"}
 @click.option("--seed", type=click.IntRange(0), help="Of the drawn schedule (1).")
 @click.option("--duration", "duration_s", type=click.IntRange(10), metavar="SECONDS",
               help="How long clients speak and things break (60).")  # fmt: skip
-@click.option("--instances", type=click.IntRange(1), help="Instances (3).")
-@click.option("--nodes", type=click.IntRange(1), help="Nodes (6).")
-@click.option("--sessions", type=click.IntRange(1), help="Clients that speak (100).")
+@click.option("--instances", type=click.IntRange(1, 100), help="Instances (3).")
+@click.option("--nodes", type=click.IntRange(1, 1_000), help="Nodes (6).")
+@click.option("--sessions", type=click.IntRange(1, 10_000), help="Clients that speak (100).")
 @click.option("--every-kind", type=click.IntRange(0), metavar="K",
               help="Each kind of fault, on each sort of target, K times (1).")  # fmt: skip
 @click.option("--policy", help="Preset and changes (safe, with short times).")
@@ -68,6 +69,7 @@ def chaos(context: click.Context, /, file: Path | None, out: Path, **asked: Any)
 def _case(file: Path | None, asked: dict[str, Any]) -> Case:
     given = {name: value for name, value in asked.items() if value is not None}
     if file is None:
+        parse_policy(given.get("policy", POLICY))
         return draw_case(**(DRAWN | given))
     if given:
         name = next(iter(given))

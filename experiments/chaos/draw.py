@@ -132,7 +132,7 @@ def _faults(
         return ()
     pace_ms = room_ms // len(waiting)
     if pace_ms < 1:
-        raise ConfigError("chaos", "--duration", "longer, or --every-kind less")
+        raise _too_short(every_kind, span_ms)
     busy: dict[str, int] = {}
     faults: list[Fault] = []
     at_ms = FIRST_FAULT_MS
@@ -140,7 +140,7 @@ def _faults(
         wanted_ms = FIRST_FAULT_MS + len(faults) * pace_ms + draws.below(pace_ms)
         at_ms = max(wanted_ms, at_ms + WAIT_MS)
         if at_ms > span_ms - QUIET_MS // 2:
-            raise ConfigError("chaos", "--duration", "longer, or --every-kind less")
+            raise _too_short(every_kind, span_ms)
         for_redis = [one for one in waiting if one[1].endswith("redis")]
         if len(for_redis) * REDIS_TURN_MS > span_ms - QUIET_MS - at_ms:
             # There is but one Redis, and much to be done to it: that comes first now.
@@ -153,6 +153,12 @@ def _faults(
             busy[_holder(target)] = at_ms + fault.for_ms + rest_ms
             faults.append(fault)
     return tuple(faults)
+
+
+def _too_short(every_kind: int, span_ms: int) -> ConfigError:
+    wanted = len(live_kinds()) * every_kind
+    want = f"longer, or --every-kind less: {wanted} faults do not fit into {span_ms // 1_000} s"
+    return ConfigError("chaos", "--duration", want)
 
 
 def _first_free(

@@ -116,7 +116,11 @@ def screen(found: dict[str, Any]) -> list[str]:
         f"{'recovery':34s} {'times':>6s} {'p50':>9s} {'p99':>9s} {'max':>9s}  ms",
     ]
     lines += [
-        f"  {name:32s} {one['times']:6d} {one['p50']:9.1f} {one['p99']:9.1f} {one['most']:9.1f}"
+        f"  {name:32s} {one['times']:6d} "
+        + " ".join(
+            f"{one[figure]:9.1f}" if one["times"] else f"{'-':>9s}"
+            for figure in ("p50", "p99", "most")
+        )
         for name, one in found["recovery_ms"].items()
     ]
     checked = ", ".join(f"{name} {count}" for name, count in found["checked"].items() if count)

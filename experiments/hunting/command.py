@@ -26,6 +26,7 @@ from simsched.experiments.hunting.telling import (
     story,
 )
 from simsched.models.hunted import play
+from simsched.models.tape import check_tape
 from simsched.presets import parse_policy
 
 KEPT: Final = Path("tests/cases")
@@ -91,6 +92,12 @@ def _show(hunted: Hunt, cause: Cause, found: Found, file: Path) -> None:
     click.echo(replay_command(file))
 
 
+def _read(file: Path) -> Case:
+    case = read_case(file)
+    check_tape(case.tape, f"{file}: tape")
+    return case
+
+
 def _writable(file: Path) -> Path:
     """
     A file in a folder that is there now; so that a hunt of hours does not end in an error.
@@ -141,12 +148,12 @@ def coverage_of(file: Path) -> None:
 
 @hunt.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--story", "told", is_flag=True, help="Tell the run line by line.")
+@click.option("--story", "told", is_flag=True, help="Tell the whole run line by line.")
 @click.option("--policy", help="Another policy, to see whether it is mended there.")
 @click.pass_context
 def replay(context: click.Context, file: Path, told: bool, policy: str | None) -> None:
     """Play the case in FILE; exit code 1 if it breaks what it was kept for."""
-    case = read_case(file)
+    case = _read(file)
     if policy:
         parse_policy(policy)
         case = Case(
@@ -154,7 +161,7 @@ def replay(context: click.Context, file: Path, told: bool, policy: str | None) -
             faults=case.faults, tape=case.tape, invariant=case.invariant,
         )  # fmt: skip
     if told:
-        for line in story(case):
+        for line in story(case, whole=True):
             click.echo(line)
     played = play(case)
     broken = [v for v in played.violations if case.invariant in ("", v.invariant)]
@@ -171,10 +178,13 @@ def replay(context: click.Context, file: Path, told: bool, policy: str | None) -
 @click.option("--to", "folder", type=click.Path(path_type=Path), default=KEPT, show_default=True)
 def keep(file: Path, name: str | None, folder: Path) -> None:
     """Make the case in FILE a regression test: it must go on breaking under its policy only."""
-    case = read_case(file)
+    case = _read(file)
     if not any(v.invariant == case.invariant for v in play(case).violations):
         raise ConfigError(str(file), "invariant", "the case breaks nothing: it proves nothing")
     wanted = re.sub(r"[^\w-]", "-", name or file.stem)
     kept = _writable(folder / f"{wanted}.toml")
-    _write(kept, case_text(case))
+    text = case_text(case)
+    if kept.read_bytes() not in (b"", text.encode()):
+        raise ConfigError(str(kept), "", "is another case: give it a name of its own with --as")
+    _write(kept, text)
     click.echo(f"{kept}: played by tests/models/test_cases.py")

@@ -162,11 +162,11 @@ def draw_case(policy: str, seed: int, number: int, size: str) -> tuple[Case, dic
 
 
 def _with_long_times(policy: str) -> str:
-    """The policy for long jobs; what the user has set himself stays."""
-    for name, usual in TIMES.items():
-        long = LONG_TIMES.get(name, usual)
-        policy = policy.replace(f"{name}={usual}", f"{name}={long}")
-    return policy
+    """The policy for long jobs; other times than the hunt's own stay."""
+    long = {
+        f"{name}={usual}": f"{name}={LONG_TIMES.get(name, usual)}" for name, usual in TIMES.items()
+    }
+    return ",".join(long.get(part, part) for part in policy.split(","))
 
 
 def _over_ms(fault: Fault, sizes: dict[str, int]) -> int:

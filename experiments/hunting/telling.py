@@ -32,16 +32,23 @@ PROMPT_NS: Final = 5 * MS
 """A call that is answered so soon is told by its answer alone."""
 
 STORY_MAX: Final = 60
-"""Longer stories leave out their middle."""
+"""Of longer stories so many lines are told."""
+
+EDGE: Final = 5
+"""Lines at the beginning, and after the breach."""
+
+EVENTS: Final = ("FAULT", "DEPARTS", "goes on", "is dead")
+"""What lines begin with that tell of an event of the case."""
 
 
 def progress(tally: Tally, schedules: int, seconds: float, policy: str) -> str:
-    """How far it is, in one line."""
+    """How far it is, in one line that fits a terminal of 80 columns."""
     rate = tally.schedules / max(seconds, 1e-9)
     pairs, of = covered(tally.hits, policy)
+    faults = sum(tally.hits.values())
     return (
-        f"{tally.schedules}/{schedules} schedules, {rate:.0f}/s, {sum(tally.hits.values())} faults "
-        f"in {pairs} of {of} pairs of fault and step, {len(tally.found)} findings"
+        f"{tally.schedules}/{schedules} schedules, {rate:.0f}/s, {faults} faults, "
+        f"{pairs}/{of} fault x step, {len(tally.found)} findings"
     )
 
 
@@ -54,17 +61,43 @@ def findings(tally: Tally) -> list[str]:
     ]
 
 
-def story(case: Case) -> list[str]:
-    """The run of a case, line by line: when, who, what, with which result."""
+def story(case: Case, *, whole: bool = False) -> list[str]:
+    """
+    The run of a case, line by line: when, who, what, with which result.
+
+    Unless the whole of it is asked for, a long one is told around its faults and its first breach.
+    """
     lines: list[Line] = []
     played = play(case, tell=lines.append)
-    kept = [one for one in played.violations if one.invariant == case.invariant]
-    told = [_line(line) for line in _worth_telling(lines, kept or played.violations)]
-    if len(told) > STORY_MAX:
-        half = STORY_MAX // 2
-        told = [*told[:half], f"{'':>10}  ... {len(told) - 2 * half} lines ...", *told[-half:]]
+    kept = [one for one in played.violations if case.invariant in ("", one.invariant)]
+    if whole:
+        told = [line for line in lines if not any(word in line.what for word in QUIET)]
+    else:
+        told = _worth_telling(lines, kept or played.violations)
     broken = [f"{'broken':>10}  {v.invariant}: {v.text}" for v in played.violations[:5]]
-    return [*told, *broken]
+    if whole or len(told) <= STORY_MAX:
+        return [*map(_line, told), *broken]
+    return [*_around(told, kept[0].at_ns if kept else None), *broken]
+
+
+def _around(told: list[Line], broke_ns: int | None) -> list[str]:
+    """The lines at the beginning, at a fault and before the breach; how many are left out."""
+    end = len(told)
+    if broke_ns is not None:
+        end = next((n for n, line in enumerate(told) if line.at_ns > broke_ns), end)
+    shown = {*range(EDGE), *range(max(end - STORY_MAX // 2, 0), min(end + EDGE, len(told)))}
+    for number, line in enumerate(told):
+        if line.what.startswith(EVENTS) and len(shown) < STORY_MAX:
+            shown |= set(range(number, min(number + 2, len(told))))
+    lines, last = [], -1
+    for number in sorted(shown):
+        if number > last + 1:
+            lines.append(f"{'':>10}  ... {number - last - 1} lines ...")
+        lines.append(_line(told[number]))
+        last = number
+    if last + 1 < len(told):
+        lines.append(f"{'':>10}  ... {len(told) - last - 1} lines ...")
+    return lines
 
 
 def _worth_telling(lines: list[Line], violations: Sequence[Violation]) -> list[Line]:
@@ -140,6 +173,8 @@ def _without_one(case: Case) -> list[tuple[str, Case]]:
         tape = {name: value for name, value in case.tape.items() if name != label}
         less.append((f"the departure '{label}'", structs.replace(case, tape=tape)))
     for number, turn in enumerate(case.turns):
+        rest = case.turns[:number] + case.turns[number + 1 :]
+        less.append((f"c-{turn.client} at {turn.at_ms} ms", structs.replace(case, turns=rest)))
         if turn.repeat_after_ms >= 0:
             turns = list(case.turns)
             turns[number] = structs.replace(turn, repeat_after_ms=-1)

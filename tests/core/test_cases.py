@@ -25,15 +25,16 @@ TARGETS = {
 def faults(draw: st.DrawFn) -> Fault:
     kind = draw(st.sampled_from(sorted(KINDS)))
     target = TARGETS[draw(st.sampled_from(KINDS[kind].targets))]
-    numbers: dict[str, Any] = {name: draw(NUMBERS) for name in ("for_ms", "delay_ms", "lost")}
+    numbers: dict[str, Any] = {
+        name: draw(st.integers(-9_000, 9_000) if name == "by_ms" else NUMBERS.map(lambda n: n + 1))
+        for name in KINDS[kind].takes
+    }
     if KINDS[kind].at_step and draw(st.booleans()):
         moment = draw(st.sampled_from(sorted(MOMENTS)))
         where: dict[str, Any] = {"step": "redis.claim", "nth": 2, "moment": moment}
     else:
         where = {"at_ms": draw(NUMBERS)}
-    return Fault(
-        kind=kind, target=target, by_ms=draw(st.integers(-9_000, 9_000)), **where, **numbers
-    )
+    return Fault(kind=kind, target=target, **where, **numbers)
 
 
 TURNS = st.builds(
@@ -63,7 +64,22 @@ def test_what_is_written_reads_back_as_it_was(case: Case) -> None:
     [
         ("policy = 'saef'", "did you mean safe"),
         ("policy = 'safe'\nseeds = 1", "seeds"),
-        ("policy = 'safe'\n[system]\nnodes = 0", "system.nodes: must be 1 or more"),
+        ("policy = 'safe'\n[system]\nnodes = 0", "system.nodes: must be 1 to 1000"),
+        ("policy = 'safe'\n[system]\nslots = 1000000000", "system.slots: must be 1 to 1000"),
+        ("policy = 'safe'\n[system]\nheartbeat_ms = 0", "system.heartbeat_ms: must be 1 to"),
+        ("policy = 'safe'\n[system]\nsettle_ms = -1", "system.settle_ms: must be 0 to"),
+        ("policy = 'safe'\ninvariant = 'I99'", "one of I1, I2"),
+        ("policy = 'safe'\n[[fault]]\nkind = 'instance_crash'\ntarget = 'instance-0'\nat_ms = 1",
+         "hits instance (i-0), not"),
+        ("policy = 'safe'\n[[fault]]\nkind = 'instance_crash'\ntarget = 'i-\u00b2'\nat_ms = 1",
+         "hits instance (i-0), not"),
+        ("policy = 'safe'\n[[fault]]\nkind = 'instance_crash'\ntarget = 'i-0'\nat_ms = 1\nlost = 3",
+         "lost: instance_crash takes for_ms"),
+        ("policy = 'safe'\n[[fault]]\nkind = 'redis_down'\ntarget = 'redis'\nat_ms = 1\n"
+         "for_ms = 99999999999", "for_ms: must be 0 to 86400000"),
+        ("policy = 'safe'\n[[fault]]\nkind = 'redis_down'\ntarget = 'redis'\nat_ms = 99999999999",
+         "needs at_ms"),
+        ("policy = 'safe'\n[[turn]]\nclient = 0\nat_ms = 99999999999", "turn 1: at_ms: must be"),
         ("policy = 'safe'\n[system]\nmode = 'x'", "utterance or audio_chunk"),
         ("policy = 'safe'\n[[fault]]\nkind = 'fire'\ntarget = 'i-0'", "one of instance_crash"),
         ("policy = 'safe'\n[[fault]]\nkind = 'node_hang'\ntarget = 'i-0'\nat_ms = 1", "hits node"),
@@ -72,9 +88,9 @@ def test_what_is_written_reads_back_as_it_was(case: Case) -> None:
         ("policy = 'safe'\n[[fault]]\nkind = 'node_hang'\ntarget = 'n-0'\nstep = 'jobs.read'",
          "happens at a time"),
         ("policy = 'safe'\n[[fault]]\nkind = 'instance_crash'\ntarget = 'i-0'\nstep = 'x'",
-         "no such step"),
+         "no such step: 'x'; the nearest are"),
         ("policy = 'safe'\n[[fault]]\nkind = 'node_hang'\ntarget = 'n-0'\nat = 1", "known are"),
-        ("policy = 'safe'\n[[turn]]\nclient = 0\nat_ms = -5", "0 or more"),
+        ("policy = 'safe'\n[[turn]]\nclient = 0\nat_ms = -5", "at_ms: must be 0 to"),
         ("policy = ", "is no TOML"),
     ],
 )  # fmt: skip

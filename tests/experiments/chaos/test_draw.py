@@ -65,7 +65,9 @@ def test_no_target_is_hit_while_it_is_being_hit(seed: int) -> None:
 
 def test_too_much_for_the_time_is_refused() -> None:
     """With the two options that decide it."""
-    with pytest.raises(ConfigError, match=r"--duration.*longer, or --every-kind less"):
+    with pytest.raises(
+        ConfigError, match=r"--duration.*longer, or --every-kind less: 70 faults .* 20 s"
+    ):
         drawn(duration_s=20, every_kind=5)
 
 

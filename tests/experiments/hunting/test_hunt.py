@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simsched.cases import Case, Turn, read_case
+from simsched.cases import Case, System, Turn, read_case
 from simsched.cli import main
 from simsched.experiments.hunting.causes import Cause, cause_of
 from simsched.experiments.hunting.coverage import covered, possible, table
@@ -24,9 +24,9 @@ from simsched.experiments.hunting.draw import (
     draw_case,
     hunted_policy,
 )
-from simsched.experiments.hunting.search import Hunt, HuntFailed, search
+from simsched.experiments.hunting.search import Found, Hunt, HuntFailed, Tally, search
 from simsched.experiments.hunting.shrink import shrink
-from simsched.experiments.hunting.telling import parting
+from simsched.experiments.hunting.telling import parting, progress, story
 from simsched.faults import KINDS, Fault
 from simsched.findings import Violation
 from simsched.models import hunted
@@ -250,6 +250,84 @@ def test_the_nearest_passing_run_goes_along_the_longest() -> None:
     first, *ends = parting(case, cause)
     assert "it passes; after" in first
     assert [line.split()[0] for line in ends] == ["fails:", "passes:"]
+
+
+def test_a_case_of_clients_alone_parts_from_a_run_with_one_utterance_less() -> None:
+    """What a client does is an event like any other."""
+    turns = tuple(Turn(client=n % 3, at_ms=1_000 + 40 * n) for n in range(5))
+    policy = "published,job_timeout_ms=8000,pending_ms=3500,lease_ms=3000"
+    system = System(slots=1, service_ms=4_500, heartbeat_ms=2_000, calm_ms=500, linger_ms=0)
+    case = Case(policy=policy, seed=9, system=system, turns=turns)
+    cause = cause_of(hunted.play(case).violations[-1])
+    small = shrink(case, cause)
+    assert not small.faults
+    assert not small.tape
+    assert "it passes; after" in parting(small, cause)[0]
+
+
+def test_a_long_story_is_told_around_its_events_and_its_breach() -> None:
+    """The middle that matters is there; `whole` leaves nothing out."""
+    case = read_case(Path(__file__).parents[2] / "cases" / "lock-of-another.toml")
+    whole = story(case, whole=True)
+    told = story(case)
+    at_ms = next(v.at_ns for v in hunted.play(case).violations if v.invariant == "I9") / 1e6
+    events = [line for line in whole if " FAULT " in line or " DEPARTS " in line]
+    assert len(events) == len(case.faults) + len(case.tape)
+    assert set(events) <= set(told)
+    assert any(line.startswith(f"{at_ms:10.1f}") for line in told)
+    assert len(told) < len(whole)
+    assert not any("..." in line for line in whole)
+
+
+def test_a_case_is_kept_with_one_command_and_none_is_overwritten(tmp_path: Path) -> None:
+    """Kept as it was found; once more is no harm; another one needs a name of its own."""
+    cases = Path(__file__).parents[2] / "cases"
+    one, other = cases / "lock-of-another.toml", cases / "retry-swallowed.toml"
+
+    def keep(file: Path, name: str) -> int:
+        words = ["hunt", "keep", str(file), "--to", str(tmp_path), "--as", name]
+        return CliRunner().invoke(main, words, catch_exceptions=False).exit_code
+
+    assert keep(one, "a") == 0
+    assert read_case(tmp_path / "a.toml") == read_case(one)
+    assert keep(one, "a") == 0
+    assert keep(other, "a") == 2
+    assert read_case(tmp_path / "a.toml") == read_case(one)
+    assert keep(other, "b") == 0
+
+
+def test_progress_fits_a_narrow_terminal() -> None:
+    """A line that wraps would fill the screen."""
+    hits = Counter(dict.fromkeys(possible("safe"), 1_000))
+    tally = Tally(schedules=20_000, hits=hits, found={CAUSE: Found(1, 0)})
+    line = progress(tally, 20_000, 200.0, "safe")
+    assert "20000/20000 schedules, 100/s" in line
+    assert len(line) < 80
+
+
+def test_times_that_the_user_has_set_stay_in_schedules_of_long_jobs() -> None:
+    """A time that begins with the same digits is another time."""
+    policy = hunted_policy("safe,lease_ms=40000,job_timeout_ms=30000")
+    cases = [draw_case(policy, 1, number, "small")[0] for number in range(40)]
+    assert any(case.system.service_ms == 4_500 for case in cases)
+    assert {case.policy for case in cases} == {policy}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("zork = 1", "case.toml: tape: zork"),
+        ("'redis i-0 x' = 1", "ends with a number"),
+        ("'redis i-0 x 1' = 0", "must be 1 or more"),
+    ],
+)
+def test_a_tape_that_says_nothing_is_refused_by_label(tmp_path: Path, text: str, says: str) -> None:
+    """The line names the file and the label."""
+    file = tmp_path / "case.toml"
+    file.write_text(f"policy = 'safe'\n[tape]\n{text}\n", encoding="utf-8")
+    result = CliRunner().invoke(main, ["hunt", "replay", str(file)], catch_exceptions=False)
+    assert result.exit_code == 2
+    assert says in result.output
 
 
 @pytest.mark.parametrize(
