@@ -67,6 +67,7 @@ class LineRules:
         self._broken_until = broken_until
         self._freed: deque[_Freed] = deque()
         self._used_ns: dict[str, int] = {}
+        self._held: dict[tuple[str, int], str] = {}
         self._findings = findings
         self._checked = findings.checked
         self._alike = settings.nodes_alike and settings.told
@@ -85,6 +86,7 @@ class LineRules:
             "followed": len(self._followed),
             "slots_freed": len(self._freed),
             "used": len(self._used_ns),
+            "leases": len(self._held),
         }
 
     def rules(self) -> dict[type[Event], Callable[[Any], None]]:
@@ -194,16 +196,21 @@ class LineRules:
     def slot_freed(self, event: SlotFreed) -> None:
         """The first in line may have it."""
         self._passes(event.at_ns)
-        if self._broken_until() >= event.at_ns:
-            return
+        held = self._held.pop((event.job, event.attempt), "")
+        if held != event.node or self._broken_until() >= event.at_ns:
+            return  # another instance has given it back before
         for job, waits in self._lines.get(event.instance, {}).items():
             if not waits.failed and waits.deadline_ns > event.at_ns + WAKES_NS:
                 self._freed.append(_Freed(event.at_ns, event.instance, event.node, job))
                 break
 
     def slot_taken(self, event: SlotTaken) -> None:
-        """Somebody has it."""
-        self._used(event.node, event.at_ns)
+        """Somebody has it, or has it still."""
+        self._held[event.job, event.attempt] = event.node
+        if len(self._held) > REMEMBERED_MAX:
+            del self._held[next(iter(self._held))]
+        if event.live or not event.expires_ns:  # else it is only renewed
+            self._used(event.node, event.at_ns)
 
     def node_offline(self, event: NodeOffline) -> None:
         """Nobody can have it."""
