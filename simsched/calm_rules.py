@@ -137,6 +137,10 @@ class CalmRules:
             who = who if who.startswith("i-") else ALL
             self._hindered_by[who] = max(self._hindered_by.get(who, -1), over_ns)
 
+    def broken_until(self) -> int:
+        """Until when something is broken, or its consequences last."""
+        return self._broken_ns
+
     def acts_since(self, instance: str) -> int:
         """Until when something keeps this very instance from acting; `i-0.1` is `i-0` again."""
         hindered = self._hindered_by

@@ -372,13 +372,13 @@ class Checker:
             ClientHeard: (clients.heard,),
             ClientGone: (jobs.utterances.client_gone, clients.gone),
         }
-        self._line = LineRules(settings, self._findings)
+        self._calm = calm = CalmRules(settings, self._findings, jobs.jobs)
+        self._line = LineRules(settings, self._findings, calm.broken_until)
         self._add_rules(self._line.rules())
-        self._calm = CalmRules(settings, self._findings, jobs.jobs)
-        self._owners = OwnerRules(settings, self._findings, self._calm.acts_since)
+        self._owners = OwnerRules(settings, self._findings, calm.acts_since)
         self._add_rules(self._owners.rules())
         if settings.told:
-            self._judge_calm(self._calm)
+            self._judge_calm(calm)
 
     def _judge_calm(self, calm: CalmRules) -> None:
         """Rules for a world that says what it breaks; they come before those that move jobs on."""

@@ -9,6 +9,7 @@ often than its policy allows. The first is judged only where every node takes ev
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -23,9 +24,13 @@ from simsched.telemetry import (
     JobEnded,
     JobQueued,
     JobYielded,
+    NodeOffline,
     SessionClosed,
+    SlotFreed,
+    SlotTaken,
     UtteranceCut,
 )
+from simsched.units import MS
 
 FRESH: Final = 1
 """The attempt of who has never failed."""
@@ -40,10 +45,29 @@ class _Waits(NamedTuple):
     failed: bool
 
 
-class LineRules:
-    """The lines of all instances, and the tries of all jobs."""
+WAKES_NS: Final = 150 * MS
+"""How soon, at the latest, whoever gave a slot back has looked at its line."""
 
-    def __init__(self, settings: CheckSettings, findings: Findings) -> None:
+
+class _Freed(NamedTuple):
+    """A slot that an instance gave back while `job` was the first in its line."""
+
+    at_ns: int
+    instance: str
+    node: str
+    job: str
+
+
+class LineRules:
+    """The lines of all instances, and the tries of all jobs; `broken_until`: see `calm_rules`."""
+
+    def __init__(
+        self, settings: CheckSettings, findings: Findings, broken_until: Callable[[], int]
+    ) -> None:
+        self._broken_until = broken_until
+        self._freed: deque[_Freed] = deque()
+        self._used_ns: dict[str, int] = {}
+        self._held: dict[tuple[str, int], str] = {}
         self._findings = findings
         self._checked = findings.checked
         self._alike = settings.nodes_alike and settings.told
@@ -60,6 +84,9 @@ class LineRules:
             "tried": len(self._tries),
             "spoken": len(self._cut_ns),
             "followed": len(self._followed),
+            "slots_freed": len(self._freed),
+            "used": len(self._used_ns),
+            "leases": len(self._held),
         }
 
     def rules(self) -> dict[type[Event], Callable[[Any], None]]:
@@ -74,6 +101,9 @@ class LineRules:
             JobYielded: self.job_left,
             SessionClosed: self.session_closed,
             InstanceDown: self.instance_down,
+            SlotFreed: self.slot_freed,
+            SlotTaken: self.slot_taken,
+            NodeOffline: self.node_offline,
         }
 
     def utterance_cut(self, event: UtteranceCut) -> None:
@@ -113,6 +143,8 @@ class LineRules:
 
     def job_assigned(self, event: JobAssigned) -> None:
         """Served, or tried again."""
+        self._passes(event.at_ns)
+        self._used(event.instance, event.at_ns)
         key = (event.instance, event.job)
         place = self._lines.get(event.instance, {}).get(event.job)
         self._leaves(*key)
@@ -158,6 +190,54 @@ class LineRules:
     def instance_down(self, event: InstanceDown) -> None:
         """Its line is gone with it."""
         self._lines.pop(event.instance, None)
+
+    # Slots that are given back
+
+    def slot_freed(self, event: SlotFreed) -> None:
+        """The first in line may have it."""
+        self._passes(event.at_ns)
+        held = self._held.pop((event.job, event.attempt), "")
+        if held != event.node or self._broken_until() >= event.at_ns:
+            return  # another instance has given it back before
+        for job, waits in self._lines.get(event.instance, {}).items():
+            if not waits.failed and waits.deadline_ns > event.at_ns + WAKES_NS:
+                self._freed.append(_Freed(event.at_ns, event.instance, event.node, job))
+                break
+
+    def slot_taken(self, event: SlotTaken) -> None:
+        """Somebody has it, or has it still."""
+        self._held[event.job, event.attempt] = event.node
+        if len(self._held) > REMEMBERED_MAX:
+            del self._held[next(iter(self._held))]
+        if event.live or not event.expires_ns:  # else it is only renewed
+            self._used(event.node, event.at_ns)
+
+    def node_offline(self, event: NodeOffline) -> None:
+        """Nobody can have it."""
+        self._used(event.node, event.at_ns)
+
+    def _used(self, name: str, at_ns: int) -> None:
+        self._used_ns.pop(name, None)
+        self._used_ns[name] = at_ns
+        if len(self._used_ns) > REMEMBERED_MAX:
+            del self._used_ns[next(iter(self._used_ns))]
+
+    def _passes(self, now_ns: int) -> None:
+        """Who still waits, though a slot was given back beside it, has been forgotten."""
+        while self._freed and self._freed[0].at_ns + WAKES_NS < now_ns:
+            freed = self._freed.popleft()
+            used_ns = max(self._used_ns.get(name, -1) for name in (freed.node, freed.instance))
+            # The slot was free in the store before this was told: somebody may have been quicker.
+            taken = used_ns >= freed.at_ns - WAKES_NS
+            waits = freed.job in self._lines.get(freed.instance, {})
+            self._checked["I15"] += 1
+            if waits and not taken and self._broken_until() < freed.at_ns:
+                self._findings.add(
+                    "I15", now_ns, freed.job,
+                    f"{freed.job} still waits although a slot of {freed.node} was given back "
+                    "where it is in line",
+                    freed.instance,
+                )  # fmt: skip
 
     def _leaves(self, instance: str, job: str) -> None:
         line = self._lines.get(instance)

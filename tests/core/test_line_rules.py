@@ -33,6 +33,9 @@ NEW = [
     fact(t.JobCreated, 2 * SECOND, job="l", request="l", utterance=2),
 ]
 TRIES = [fact(t.JobAssigned, attempt=attempt) for attempt in range(2, 5)]
+BACK = [fact(t.SlotTaken), fact(t.SlotFreed, SECOND)]
+"""Another job's slot is given back."""
+
 MADE = fact(t.JobCreated)
 GRANTED = {"job": "j", "what": "claim", "asker": "a", "owner": "a"}
 
@@ -49,6 +52,9 @@ BROKEN: dict[str, tuple[str, list[t.Event]]] = {
     "the last in line is served first": ("I15", [*LINE, served("k", 2 * SECOND)]),
     "who comes now is served before who waits": ("I15", [*LINE, *NEW]),
     "a fifth try": ("I15", [MADE, *TRIES, fact(t.JobAssigned, attempt=5)]),
+    "a slot is given back and nobody looks at the line": (
+        "I15", [*LINE, *BACK, served("j", 2 * SECOND)],
+    ),
     "a slot for a session that is elsewhere": ("I12", [granted("b")]),
     "a session has moved and the store does not know": (
         "I12", [stored(0, "b"), stored(SECOND, "b")],
@@ -77,6 +83,25 @@ HONEST: dict[str, tuple[str, list[t.Event]]] = {
                 fact(t.JobAdopted, 2 * SECOND, job="l", session="s", utterance=2, target="en",
                      node="n", attempt=1),
                 NEW[1], served("j", 2 * SECOND)],
+    ),
+    "a slot is given back and the first in line has it": (
+        "I15", [*LINE, *BACK, served("j", SECOND), served("k", 2 * SECOND)],
+    ),
+    "somebody else has the slot that was given back": (
+        "I15", [*LINE, *BACK, fact(t.SlotTaken, SECOND, instance="b", job="l"),
+                served("j", 2 * SECOND)],
+    ),
+    "a slot that another instance has given back before": (
+        "I15", [*LINE, fact(t.SlotTaken), fact(t.SlotFreed, SECOND, instance="b"),
+                fact(t.SlotFreed, SECOND), served("j", 2 * SECOND)],
+    ),
+    "a slot of a node that is gone": (
+        "I15", [*LINE, *BACK, fact(t.NodeOffline, SECOND),
+                served("j", 2 * SECOND)],
+    ),
+    "a slot is given back while something is broken": (
+        "I15", [*LINE, fact(t.Disturbed, until_ns=2 * SECOND), *BACK,
+                served("j", 2 * SECOND)],
     ),
     "four tries": ("I15", [MADE, *TRIES]),
     "another instance tries on its own": (

@@ -212,6 +212,27 @@ CORE: Final = (
         ("I15",),
     ),
     Mutant(
+        "freed-slots-wake-nobody",
+        "a slot that was given back waits until somebody happens to look",
+        _code("recovery:Recovery.slot_freed", "if len(self._state.pending)", "if False"),
+        ("I15",),
+    ),
+    Mutant(
+        "newcomers-first",
+        "who comes now asks for a slot though others wait",
+        _code("claims:ClaimedCreation._first_claim",
+              "while all(other.is_picky for other in self._state.pending.line(job.request.pair)):",
+              "while True:"),
+        ("I15",),
+    ),
+    Mutant(
+        "moved-session-not-owned",
+        "an instance that a session has moved to does not say so at once",
+        _code("presence:Presence.session_moved",
+              'await self._store.own(op, "session", session_id)', "pass"),
+        ("I12",),
+    ),
+    Mutant(
         "tries-not-counted",
         "a job is tried again and again",
         _code("recovery:Recovery._try_others", "job.failovers += 1", "pass"),
