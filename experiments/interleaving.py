@@ -199,6 +199,9 @@ class _Instance:
     def step(self, _step: Step, _op: Operation, **_details: object) -> _Free:
         return _Free()
 
+    def point(self, _name: str) -> bool:
+        return False
+
     def forget(self, _key: str) -> None:
         return None
 

@@ -9,7 +9,9 @@ without asking the one that had it, which may be dead. Rules:
   by `outlives_s` to three times as long as that takes, and ends with its session;
 - who takes a session over writes itself into the record. The instance that had it learns so by a
   letter, or at its next writing;
-- a store that has forgotten everything is told again by whoever has the session;
+- a store that has forgotten everything is told again by whoever has the session; a store that has
+  come back with an old copy, too: every taking over has an epoch, and an older one counts for
+  nothing;
 - an instance alone, without a store to share, keeps its keys in memory.
 
 What a session is, and when it ends, is the business of `sessions`.
@@ -72,6 +74,7 @@ class SessionRecords:
         self._every_s = every_s
         self._ttl_ms = round((2 * every_s + outlives_s) * 1_000)
         self._digests: dict[str, str] = {}
+        self._epochs: dict[str, int] = {}
         self._writing = False
         self._entity = key_of("resumption", runtime.instance_id)
         self.on_moved: Callable[[str, str], None] = lambda _session, _to: None
@@ -139,14 +142,19 @@ class SessionRecords:
 
     async def _call(self, what: str, session_id: str, digest: str) -> tuple[bool, str]:
         op: Operation = self._runtime.begin(OpKind.CONTROL, self._entity, 0)
-        args: list[str | int] = [what, self._runtime.instance_id, digest, self._ttl_ms]
+        epoch = self._epochs.get(session_id, 0)
+        args: list[str | int] = [what, self._runtime.instance_id, digest, self._ttl_ms, epoch]
         try:
             reply = await self._store.script(
                 steps.OWNER_WRITE, op, "resume", [self._prefix + session_id], args, site=1
             )
         finally:
             self._runtime.end(op)
-        taken, name = cast("list[Any]", reply)
+        taken, name, epoch = cast("list[Any]", reply)
+        if taken == 1 and what != "forget":
+            self._epochs[session_id] = epoch
+        else:
+            self._epochs.pop(session_id, None)
         return taken == 1, name.decode()
 
 

@@ -110,6 +110,13 @@ class FaultyRedis(RedisServer):
             return ()
         return tuple(member.decode() for member in held)
 
+    def owner_of(self, session: str) -> str:
+        """Whose it takes a session for; "": nobody's."""
+        key = f"{{cell}}:session:owner:{session}"
+        found: Any = self.keys.command(self.now_us, "HMGET", key, "expires_us", "owner")
+        alive = found[0] is not None and int(found[0]) >= self.now_us
+        return found[1].decode() if alive else ""
+
     def forget(self) -> None:
         """It restarts and has kept nothing."""
         self.given += 1

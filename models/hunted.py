@@ -421,6 +421,7 @@ def _check_settings(policy: Policy, case: Case) -> CheckSettings:
         job_timeout_ns=policy.job_timeout_ms * MS,
         failover_max=policy.failover_max,
         gap_ns=policy.gap_ms * MS,
+        lease_ns=policy.lease_ms * MS,
         nodes_alike=True,
         told=True,
     )

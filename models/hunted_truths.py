@@ -17,6 +17,7 @@ from simsched.models.faulty_redis import FaultyRedis
 from simsched.models.links import LATE_NS
 from simsched.models.slot_trial import try_slots
 from simsched.models.tasks import Kernel
+from simsched.owner_rules import OwnerStored
 from simsched.scheduler import Scheduler
 from simsched.telemetry import Disturbed, LetterLies, SlotsCounted, SlotsTried
 from simsched.units import MS, SECOND
@@ -50,6 +51,7 @@ class World(Protocol):
     graves: list[str]
 
     def is_dead(self, number: int) -> bool: ...
+    def sessions_of(self, number: int) -> list[str]: ...
     def emit(self, event: Any) -> None: ...
 
 
@@ -91,6 +93,7 @@ class Truths:
             if not self._world.redis.is_down:
                 self._count_slots()
                 self._look_at_graves()
+                self._look_at_owners()
 
     def _count_slots(self) -> None:
         for socket in self._world.sockets:
@@ -122,6 +125,21 @@ class Truths:
                     session=session, limit_ns=(PRESENCE_BEATS + 1) * beat_ns + SECOND,
                 )
             )  # fmt: skip
+
+    def _look_at_owners(self) -> None:
+        """Whose the store takes the sessions for that have moved, and whose clients are there."""
+        for number, scheduler in enumerate(self._world.schedulers):
+            moved = scheduler.state.moved_here
+            if self._world.is_dead(number) or not moved:
+                continue
+            for session in self._world.sessions_of(number):
+                if session in moved and session in scheduler.state.sessions:
+                    self._world.emit(
+                        OwnerStored(
+                            at_ns=self._kernel.now, instance=scheduler.runtime.instance_id,
+                            session=session, owner=self._world.redis.owner_of(session),
+                        )
+                    )  # fmt: skip
 
     def try_slots(self) -> None:
         """At the end: whether every slot can be had, of the nodes that are there."""

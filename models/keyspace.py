@@ -104,7 +104,7 @@ class LuaKeySpace:
         loaded = self._loaded.get(name)
         if loaded is None:
             loaded = self.load(name, script_body(name))
-        return _reply(self._run(now_us, loaded, len(keys), *_encoded(keys), *_encoded(args)))
+        return _reply(self._run(now_us, loaded, len(keys), *_encoded([*keys, *args])))
 
     def load(self, name: str, source: str) -> bytes:
         """
@@ -143,12 +143,20 @@ class LuaKeySpace:
 
 
 def _encoded(words: Sequence[bytes | str | int]) -> list[bytes]:
-    # Most are plain strings: telling those from others by `type` costs half.
     return [
-        word.encode() if type(word) is str or isinstance(word, str)
-        else b"%d" % word if isinstance(word, int) else word
+        word.encode() if type(word) is str
+        else b"%d" % word if type(word) is int
+        else word if type(word) is bytes
+        else _odd(word)
         for word in words
     ]  # fmt: skip
+
+
+def _odd(word: bytes | str | int) -> bytes:
+    """What is of none of the three types themselves."""
+    if isinstance(word, str):
+        return word.encode()
+    return b"%d" % word if isinstance(word, int) else bytes(word)
 
 
 def _reply(raw: Any) -> Reply:
@@ -165,14 +173,21 @@ def _reply(raw: Any) -> Reply:
     if kind == _BIG:
         size, stream = raw[1], raw[2]
         return _item(stream[place] for place in range(1, size + 1))
-    return cast("Reply", raw[1])
+    return raw[1]  # type: ignore[no-any-return]
 
 
 def _item(stream: Iterator[Any]) -> Reply:
+    """What stands in a stream: a plain value, or True, how many follow, and those."""
     head = next(stream)
-    if head is True:
-        return [_item(stream) for _ in range(next(stream))]
-    return cast("Reply", head)
+    return _listed(stream) if head is True else head
+
+
+def _listed(stream: Iterator[Any]) -> list[Reply]:
+    items: list[Reply] = []
+    for _ in range(next(stream)):
+        head = next(stream)
+        items.append(_listed(stream) if head is True else head)
+    return items
 
 
 def _text(message: bytes) -> str:

@@ -290,11 +290,11 @@ class SimStore:
 class _Plan:
     """What a Redis step costs, both sides."""
 
-    __slots__ = ("_fixed", "_latency", "_salt", "_salts", "_server", "_server_ns")
+    __slots__ = ("_draw", "_fixed", "_salt", "_salts", "_server", "_server_ns")
 
     def __init__(self, costs: CostModel, step: Step) -> None:
         price = costs.redis(step)
-        self._latency = price.latency
+        self._draw = price.latency.ns
         self._server = price.server
         self._salt = key_of("redis", step.name)
         self._salts: dict[int, int] = {}
@@ -312,7 +312,7 @@ class _Plan:
         if salt is None:
             self._salts[site] = salt = mix(self._salt, site)
         key = op_key ^ salt
-        latency = self._latency.ns(mix(key, 0), n)
+        latency = self._draw(mix(key), n)
         server = self._server_ns
         if server is None:
             server = self._server.ns(mix(key, 1), n)

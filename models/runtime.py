@@ -332,21 +332,21 @@ class SimRuntime:
 
     def now_ms(self) -> int:
         """Simulated Unix milliseconds."""
-        return self.epoch_ms + self.now() // MS
+        return self.epoch_ms + self.kernel.now // MS
 
-    async def sleep(self, delay_ns: int) -> None:
+    def sleep(self, delay_ns: int) -> Coroutine[Any, Any, None]:
         """Wait; a delay of 0 or less lets others go first."""
-        await self.kernel.sleep(delay_ns)
+        return self.kernel.sleep(delay_ns)
 
     def begin(self, kind: int, entity: int, index: int, session_id: str = "") -> Operation:
         """Open an operation; its draws hang on the run, its kind, `entity` and `index`."""
         kind = int(kind)  # an IntEnum is slow to shift, and every step does
         key = mix(self._run_key ^ mix(entity & MASK64, index), kind)
-        return Operation(kind, key, self._operations.begin(), session_id, self.now())
+        return Operation(kind, key, self._operations.begin(), session_id, self.kernel.now)
 
     def end(self, op: Operation, outcome: int = 0) -> None:
         """Close an operation."""
-        self._operations.end(op, self.now(), outcome)
+        self._operations.end(op, self.kernel.now, outcome)
 
     def step(
         self, step: Step, op: Operation, *, site: int = 0, n: int = 0, key: str = ""

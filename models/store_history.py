@@ -9,11 +9,15 @@ even where the instances around it make up for that. A store that loses its memo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from simsched.models.keyspace import LuaKeySpace
+from simsched.owner_rules import GrantedFor
 from simsched.ports import Reply
 from simsched.telemetry import ClaimRepeated, EndAccepted, Event, NodeGranted
+
+OWNER_KEYS: Final = {"claim": 1, "complete": 2}
+"""Which key of a script names the owner of the session."""
 
 
 class StoreHistory:
@@ -58,11 +62,35 @@ class StoreHistory:
         self, now_us: int, name: str, keys: Sequence[str], args: Sequence[str | int]
     ) -> Reply:
         """Run a script and listen."""
+        owner = self._owner(now_us, name, keys)
         reply = self._keys.script(now_us, name, keys, args)
+        if owner:
+            self._granted_for(owner, name, args, reply)
         listener = self._listeners.get(name)
         if listener is not None:
             listener(keys, args, reply)
         return reply
+
+    def _owner(self, now_us: int, script: str, keys: Sequence[str]) -> str:
+        """Whose the session of a claim or an end is, as the store knows it before; "": nobody's."""
+        place = OWNER_KEYS.get(script)
+        if place is None:
+            return ""
+        found: Any = self._keys.command(now_us, "HMGET", keys[place], "expires_us", "owner")
+        alive = found[0] is not None and int(found[0]) >= now_us
+        return found[1].decode() if alive else ""
+
+    def _granted_for(self, owner: str, script: str, args: Sequence[Any], reply: Any) -> None:
+        """A job that is closed after a failure, or once more, is nobody's any more."""
+        job = str(args[0])
+        ends = script == "complete" and args[2] == "completed" and job not in self._ended
+        if reply[0] == b"CLAIMED" or (ends and reply[0] == b"ACCEPTED"):
+            self._emit(
+                GrantedFor(
+                    at_ns=self._now_ns(), instance="", job=job, what=script,
+                    asker=str(args[5 if ends else 2]), owner=owner,
+                )
+            )  # fmt: skip
 
     def _node_gone(self, keys: Sequence[str], _args: Sequence[Any], reply: Any) -> None:
         if reply != 0:  # else the node is another instance's by now

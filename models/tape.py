@@ -38,9 +38,10 @@ GROUPS: Final = {
 """What departures there are; the first word of a label."""
 
 _SCALE: Final = 1 << 32
+_FRACTION: Final = _SCALE - 1
 
 
-_label_key = lru_cache(maxsize=1 << 14)(key_of)
+_label_key = lru_cache(maxsize=1 << 14)(key_of.__wrapped__)
 """Schedules meet the same labels again and again."""
 
 
@@ -112,7 +113,7 @@ class Tape:
         label = f"{what} {number}"
         if self._values is None:
             bits = mix(self._key ^ _label_key(label))
-            value = 0 if bits % _SCALE >= chance else 1 + (bits >> 32) % (bound - 1)
+            value = 0 if bits & _FRACTION >= chance else 1 + (bits >> 32) % (bound - 1)
         else:
             value = min(self._values.get(label, 0), bound - 1)
         if value:

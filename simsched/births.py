@@ -57,6 +57,7 @@ def followed(state: InstanceState, job: Job, node_id: str, attempt: int) -> None
     the job is tried again like any other: its audio is here.
     """
     job.assign(node_id, attempt, reserved=state.policy.slots == "lease")
+    job.followed = True
     job.leased_ns = 0  # how old the lease is nobody here knows: renew it soon
     job.dispatched, job.dispatched_ns = True, state.runtime.now()
     state.node_jobs.setdefault(node_id, {})[job.job_id] = None

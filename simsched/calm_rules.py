@@ -49,6 +49,9 @@ from simsched.telemetry import (
 BYSTANDERS: Final = ("node_", "result_")
 """Kinds of faults that keep no instance from acting, nor its store from answering."""
 
+SAID_AGAIN: Final = ("redis_down", "redis_restart", "redis_failover")
+"""Kinds that an instance is told the end of, so that it says again at once what it holds."""
+
 ALL: Final = ""
 """Stands for all instances, where a fault hits what they share."""
 
@@ -91,6 +94,9 @@ class CalmRules:
         self, settings: CheckSettings, findings: Findings, jobs: Mapping[str, JobEntry]
     ) -> None:
         self._grace_ns = settings.scan_ns
+        # Who has lost a slot in a fault notices it at the next renewal, when half of the lease is
+        # over (and a scan, which `_hindered_ns` has in it); 0: nobody says how long leases are.
+        self._renewed_ns = settings.lease_ns // 2
         self._findings = findings
         self._checked = findings.checked
         self._jobs = jobs
@@ -98,6 +104,7 @@ class CalmRules:
         self._broken_ns = -1
         self._hindered_ns = -1
         self._hindered_by: dict[str, int] = {}
+        self._unsaid_ns = -1
         self._work: dict[str, _Work] = {}
         self._left: deque[_Left] = deque()
         self._asked: dict[str, tuple[str, int]] = {}
@@ -124,11 +131,17 @@ class CalmRules:
         if link != "instance" and not event.kind.startswith(BYSTANDERS):
             over_ns = event.over_ns + 2 * self._grace_ns if event.over_ns else event.until_ns
             self._hindered_ns = max(self._hindered_ns, over_ns)
+            if event.kind not in SAID_AGAIN:
+                self._unsaid_ns = max(self._unsaid_ns, over_ns)
             who = event.target.partition("/")[0]
             who = who if who.startswith("i-") else ALL
             self._hindered_by[who] = max(self._hindered_by.get(who, -1), over_ns)
 
-    def _acts_since(self, instance: str) -> int:
+    def broken_until(self) -> int:
+        """Until when something is broken, or its consequences last."""
+        return self._broken_ns
+
+    def acts_since(self, instance: str) -> int:
         """Until when something keeps this very instance from acting; `i-0.1` is `i-0` again."""
         hindered = self._hindered_by
         return max(hindered.get(ALL, -1), hindered.get(instance.partition(".")[0], -1))
@@ -276,7 +289,7 @@ class CalmRules:
         since_ns = self._lies_ns.setdefault(key, event.at_ns)
         if len(self._lies_ns) > REMEMBERED_MAX:
             del self._lies_ns[next(iter(self._lies_ns))]
-        since_ns = max(since_ns, self._acts_since(event.instance))
+        since_ns = max(since_ns, self.acts_since(event.instance))
         if event.at_ns - since_ns > event.limit_ns:
             self._blame(
                 f"lies {key}", "I4", event.at_ns, event.session,
@@ -305,7 +318,7 @@ class CalmRules:
             holds = left.gone.instance in job.holders
             stays = work.attempt == left.attempt and not work.left_ns and holds
             self._checked["I10"] += 1
-            if stays and self._acts_since(left.gone.instance) < left.gone.at_ns:
+            if stays and self.acts_since(left.gone.instance) < left.gone.at_ns:
                 self._blame(
                     f"left {left.job}:{left.attempt}", "I10", left.due_ns, left.job,
                     f"left with {left.gone.node}, gone since {left.gone.at_ns} "
@@ -330,7 +343,8 @@ class CalmRules:
         for member in event.held:
             job, _, attempt = member.rpartition(":")
             newest_ns = max(newest_ns, self._kept(event, member, job, int(attempt)))
-        if len(event.held) > event.slots and self._hindered_ns < newest_ns:
+        lost_ns = self._hindered_ns + (self._renewed_ns if self._hindered_ns >= 0 else 0)
+        if len(event.held) > event.slots and lost_ns < newest_ns:
             self._blame(
                 f"full {event.node}", "I2", event.at_ns, event.node,
                 f"I2a: the store holds {len(event.held)} leases on {event.slots} slots",
@@ -385,10 +399,10 @@ class CalmRules:
         if job.state != RUNNING or not lasts:
             return
         self._checked["I2"] += 1
-        if (
-            self._acts_since(work.instance) < work.since_ns
-            and f"{job_id}:{attempt}" not in event.held
-        ):
+        acts_ns = self.acts_since(work.instance)
+        again_ns = max(acts_ns, since_ns, self._unsaid_ns + self._renewed_ns)
+        renews = self._renewed_ns > 0 and event.at_ns > again_ns
+        if (acts_ns < work.since_ns or renews) and f"{job_id}:{attempt}" not in event.held:
             self._blame(
                 f"bare {job_id}:{attempt}", "I2", event.at_ns, event.node,
                 f"I2c: {job_id} attempt {attempt} runs without a slot",

@@ -10,6 +10,7 @@ counter inputs. Nothing here depends on `hash()`, on the host or on the time.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -19,8 +20,13 @@ GOLDEN: Final = 0x9E3779B97F4A7C15
 """2^64 / golden ratio: SplitMix64's increment, spreads consecutive counters."""
 
 
+@lru_cache(maxsize=1 << 10)
 def key_of(*parts: str | int) -> int:
-    """A 64-bit key for the thing that `parts` name; different parts give unrelated keys."""
+    """
+    A 64-bit key for the thing that `parts` name; different parts give unrelated keys.
+
+    Those of instances, nodes and sessions are asked for again and again, and so remembered.
+    """
     text = "\x1f".join(map(str, parts))
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 

@@ -100,6 +100,7 @@ class ClaimedCreation:
         births.taken_over(self._state, job, job.node_id, attempt)
         if not attempt:
             return  # it stands in line
+        job.followed = True  # others may have given this attempt up meanwhile
         try:
             _, current, done = await self._store.claim_of(op, job.job_id)
         except StoreUnavailable:

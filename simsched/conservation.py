@@ -173,6 +173,7 @@ class JobLedger:
         known = self._jobs.get(event.job)
         if known is not None and known.state in (QUEUED, RUNNING):
             known.holders[event.instance] = None
+            known.left_by.pop(event.instance, None)  # it has it anew
             return
         job = JobEntry(event.job, lane, event.at_ns, event.attempt)
         job.holders[event.instance] = None

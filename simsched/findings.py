@@ -131,7 +131,8 @@ class CheckSettings:
 
     `hangover_ns` is the slack that a hangover and the steps after it may add to a cut, `scan_ns`
     the period of the timeout scan and so the slack of every bound, `gap_ns` how long an answer may
-    be held back for its turn, `binding_ttl_ns` how long a request keeps its job. `nodes_alike` says
+    be held back for its turn, `binding_ttl_ns` how long a request keeps its job, `lease_ns`
+    how long a slot is kept that nobody renews (0: not known). `nodes_alike` says
     that every node takes every job, so that a free slot is free for whoever waits (I15), and `told`
     that the world says what it breaks (`Disturbed`), so that whatever fails in between is a breach
     (I16, and what a broken node or store would excuse).
@@ -148,6 +149,7 @@ class CheckSettings:
     failover_max: int = 3
     gap_ns: int = 10 * SECOND
     binding_ttl_ns: int = 90 * SECOND
+    lease_ns: int = 0
     nodes_alike: bool = False
     told: bool = False
 

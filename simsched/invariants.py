@@ -29,6 +29,8 @@ from simsched.findings import (
     Violation,
 )
 from simsched.ledger_entries import ABANDONED
+from simsched.line_rules import LineRules
+from simsched.owner_rules import OwnerRules
 from simsched.telemetry import (
     AnsweredAlone,
     ClaimRepeated,
@@ -87,7 +89,6 @@ __all__ = [
 
 HELD_MAX: Final = 1_024
 """Slots remembered of one node: far beyond any node's, so only a leak gets there."""
-
 
 GAVE_UP: Final = ("PENDING_TIMEOUT", "JOB_TIMEOUT")
 """Why a job without a node ends."""
@@ -228,9 +229,8 @@ class NodeRules:
         """Since when some node has had a free slot without a break."""
         if not self._nodes_alike:
             return
-        nothing: dict[tuple[str, int], _Held] = {}
         free = any(
-            slots > _alive(self._held.get(node, nothing), event.at_ns)
+            slots > _alive(self._held.get(node, {}), event.at_ns)
             for node, slots in self._slots.items()
         )
         if not free:
@@ -276,11 +276,9 @@ class NodeRules:
 
     def _lock_moves(self, event: RequestLock) -> None:
         lock = self._locks.pop(event.request, _Lock())
-        if event.taken:
-            lock = _Lock(event.owner, lock.shared or bool(lock.owner))
-        else:
-            lock = _Lock("", lock.shared or not event.released_by_owner)
-        self._locks[event.request] = lock
+        shared = bool(lock.owner) if event.taken else not event.released_by_owner
+        owner = event.owner if event.taken else ""
+        self._locks[event.request] = _Lock(owner, lock.shared or shared)
         if len(self._locks) > REMEMBERED_MAX:
             del self._locks[next(iter(self._locks))]
 
@@ -317,9 +315,8 @@ class NodeRules:
             entry = self._ledger.jobs.get(job)
             orphan = entry is not None and entry.state == ABANDONED
             why = "its owner died" if orphan else "its job is over"
-            self._findings.add(
-                "I5", now_ns, node, f"the slot of {job} attempt {attempt} was never freed: {why}"
-            )
+            text = f"the slot of {job} attempt {attempt} was never freed: {why}"
+            self._findings.add("I5", now_ns, node, text)
 
 
 def _alive(held: Mapping[tuple[str, int], _Held], now_ns: int) -> int:
@@ -375,9 +372,13 @@ class Checker:
             ClientHeard: (clients.heard,),
             ClientGone: (jobs.utterances.client_gone, clients.gone),
         }
-        self._calm = CalmRules(settings, self._findings, jobs.jobs)
+        self._calm = calm = CalmRules(settings, self._findings, jobs.jobs)
+        self._line = LineRules(settings, self._findings, calm.broken_until)
+        self._add_rules(self._line.rules())
+        self._owners = OwnerRules(settings, self._findings, calm.acts_since)
+        self._add_rules(self._owners.rules())
         if settings.told:
-            self._judge_calm(self._calm)
+            self._judge_calm(calm)
 
     def _judge_calm(self, calm: CalmRules) -> None:
         """Rules for a world that says what it breaks; they come before those that move jobs on."""
@@ -403,6 +404,9 @@ class Checker:
             NodeGranted: calm.node_granted,
             Delivered: calm.delivered,
         }
+        self._add_rules(rules)
+
+    def _add_rules(self, rules: Mapping[type[Event], Callable[[Any], None]]) -> None:
         for kind, rule in rules.items():
             self._rules[kind] = (rule, *self._rules.get(kind, ()))
 
@@ -440,5 +444,6 @@ class Checker:
 
     def sizes(self) -> dict[str, int]:
         """How much is remembered, by kind: bounded by the work in progress and fixed tails."""
-        found = self._jobs.sizes() | self._sessions.sizes() | self._nodes.sizes()
-        return found | self._calm.sizes() | self._clients.sizes()
+        lines = (self._line, self._owners, self._clients)
+        rules = (self._jobs, self._sessions, self._nodes, self._calm, *lines)
+        return {name: size for one in rules for name, size in one.sizes().items()}

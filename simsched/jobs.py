@@ -116,6 +116,7 @@ class Job:
         "dispatched",
         "dispatched_ns",
         "failovers",
+        "followed",
         "job_id",
         "leased_ns",
         "node_id",
@@ -141,6 +142,7 @@ class Job:
         self.attempt = 0
         self.failovers = 0
         self.reserved = False
+        self.followed = False
         self.dispatched = False
         self.dispatched_ns = 0
         self.accepted_ns = 0
@@ -163,6 +165,7 @@ class Job:
         self.node_id = node_id
         self.attempt = attempt
         self.reserved = reserved
+        self.followed = False
         self.dispatched = False
         self.accepted_ns = 0
         if node_id not in self.tried_nodes:

@@ -61,8 +61,46 @@ class Leases:
             for job, attempt, member in zip(jobs, attempts, members, strict=True):
                 if member in lost:
                     self._runtime.telemetry.count("leases_lost")
+                    if not await self._lost(op, job, attempt):
+                        return
                 elif job.reserved and job.attempt == attempt:  # else it has ended meanwhile
                     self._renewed(node_id, job)
+
+    async def _lost(self, op: Operation, job: Job, attempt: int) -> bool:
+        """The store does not know a slot that is held here; False if it is away."""
+        if not job.reserved or job.attempt != attempt:
+            return True
+        try:
+            if job.followed:
+                # Its owner has given it up, or will find out that it has lost it.
+                await self._dispatcher.retry(job, "LEASE_LOST")
+            else:
+                await self.say_again(op, job)
+        except StoreUnavailable:
+            self._runtime.telemetry.count("store_unavailable")
+            return False
+        return True
+
+    async def say_again(self, op: Operation, job: Job) -> None:
+        """
+        Take the slot of an attempt that runs again, from a store that may have forgotten it.
+
+        An attempt that somebody else has taken meanwhile, because the store did not know of it,
+        is theirs.
+
+        Raises:
+            StoreUnavailable: no answer.
+
+        """
+        node_id, attempt = job.node_id, job.attempt
+        known = await self._store.restore(
+            op, job.job_id, attempt=attempt, node=node_id, status="",
+            lease_ms=self._policy.lease_ms,
+        )  # fmt: skip
+        if not (job.reserved and (job.node_id, job.attempt) == (node_id, attempt)):
+            await self._store.release_lease(op, job.job_id, attempt, node_id)
+        elif known == "LOST":
+            await self._dispatcher.retry(job, "STORE_LOST")
 
     async def _due(self) -> dict[str, list[Job]]:
         """By node, the jobs whose lease is half over."""

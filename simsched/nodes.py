@@ -228,7 +228,7 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             cpu_percent=self.cpu_percent,
             mem_percent=self.mem_percent,
             accepts_public_jobs=self.accepts_public_jobs,
-            installed=frozenset(service.type for service in self.services),
+            installed=frozenset([service.type for service in self.services]),
             ready=frozenset(self.ready_types),
             languages=self.languages,
             pools=self.pools,

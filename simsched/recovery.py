@@ -52,7 +52,7 @@ class Recovery:
         self._asked: deque[tuple[str, int, bool]] = deque()
         self._retrying: dict[str, None] = {}
         dispatcher.retry = dispatcher.claims.retry = self.retry_elsewhere
-        self._leases = Leases(state, dispatcher)
+        self.leases = Leases(state, dispatcher)
         self._order_watch: dict[str, None] = {}
 
     def _background(self) -> Operation:
@@ -215,7 +215,7 @@ class Recovery:
 
     async def _try_others(self, job: Job, reason: str) -> None:
         policy = self._policy_of(job)
-        if await self._leases.has_left(job):
+        if await self.leases.has_left(job):
             self._dispatcher.yield_to_other(job)
             return
         while not job.ended:
@@ -323,7 +323,7 @@ class Recovery:
             op = self._background()
             async with self._runtime.step(steps.TIMEOUT_SCAN, op, n=len(self._state.book.jobs)):
                 overdue = [job for job in self._state.book.jobs.values() if self._overdue(job)]
-            await self._leases.renew(op)
+            await self.leases.renew(op)
             self._runtime.end(op)
             for job in overdue:
                 await self._time_out(job)
@@ -349,7 +349,7 @@ class Recovery:
         if not job.dispatched:
             await self._dispatcher.refuse(job, "PENDING_TIMEOUT")
             return
-        if await self._leases.has_left(job):
+        if await self.leases.has_left(job):
             self._dispatcher.yield_to_other(job)
             return
         self.send_cancel(job, "job_timeout")

@@ -24,7 +24,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
-from immutables import Map
+from immutables import Map, MapMutation
 from msgspec.structs import replace
 
 from simsched.languages import Pair
@@ -189,14 +189,28 @@ class ClusterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
         """
         changed = tuple(changed)
-        if not removed and all(self.views.get(view.ordinal) == view for view in changed):
-            return replace(self, version=self.version + 1)  # an idle node's heartbeat
+        if not removed and len(changed) == 1:
+            known, view = self.views.get(changed[0].ordinal), changed[0]
+            if known == view:
+                return replace(self, version=self.version + 1)  # an idle node's heartbeat
+            if known is not None and known.node_id == view.node_id and _moves_only(known, view):
+                return self._with_moved(known, view)
         edit = _Edit(self)
         for node_id in removed:
             edit.remove(node_id)
         for view in changed:
             edit.put(view)
         return edit.finish()
+
+    def _with_moved(self, old: NodeView, new: NodeView) -> ClusterSnapshot:
+        """The next version, with a node that has another load or says other things of itself."""
+        before, after, queues = _load(old), _load(new), self._queues
+        if before != after:
+            edited = queues.mutate()
+            _move_all(edited, _keys(new), new.ordinal, before, after)
+            queues = edited.finish()
+        views = self.views.set(new.ordinal, new)
+        return replace(self, version=self.version + 1, views=views, _queues=queues)
 
 
 class _Edit:
@@ -235,7 +249,7 @@ class _Edit:
         old_load, new_load = _load(old), _load(new)
         if old is not None and new is not None and _same_keys(old, new):
             if old_load != new_load:
-                self._move_all(_keys(new), ordinal, old_load, new_load)
+                _move_all(self.queues, _keys(new), ordinal, old_load, new_load)
             if _counts_alike(old, new):
                 return
         else:
@@ -267,27 +281,9 @@ class _Edit:
                 del self.members[key]
         for key in joined:
             self.members[key] = _with(self.members.get(key, NOBODY), ordinal)
-        self._move_all(left, ordinal, old_load, None)
-        self._move_all([key for key in after if key in before], ordinal, old_load, new_load)
-        self._move_all(joined, ordinal, None, new_load)
-
-    def _move_all(
-        self, keys: Iterable[Key], ordinal: int, old_load: int | None, new_load: int | None
-    ) -> None:
-        """Keys of the same nodes share one queue, and go on sharing it: it is moved once."""
-        if old_load == new_load:
-            return
-        queues = self.queues
-        moved: dict[int, Queue] = {}
-        for key in keys:
-            before = queues.get(key, ())
-            queue = moved.get(id(before))
-            if queue is None:
-                queue = moved[id(before)] = _moved(before, ordinal, old_load, new_load)
-            if queue:
-                queues[key] = queue
-            else:
-                del queues[key]
+        _move_all(self.queues, left, ordinal, old_load, None)
+        _move_all(self.queues, [key for key in after if key in before], ordinal, old_load, new_load)
+        _move_all(self.queues, joined, ordinal, None, new_load)
 
     def _count(self, pools: tuple[str, ...], share: tuple[int, ...], sign: int) -> None:
         for pool in pools:
@@ -308,6 +304,28 @@ class _Edit:
         )
 
 
+def _move_all(
+    queues: MapMutation[Key, Queue],
+    keys: Iterable[Key],
+    ordinal: int,
+    old_load: int | None,
+    new_load: int | None,
+) -> None:
+    """Keys of the same nodes share one queue, and go on sharing it: it is moved once."""
+    if old_load == new_load:
+        return
+    moved: dict[int, Queue] = {}
+    for key in keys:
+        before = queues.get(key, ())
+        queue = moved.get(id(before))
+        if queue is None:
+            queue = moved[id(before)] = _moved(before, ordinal, old_load, new_load)
+        if queue:
+            queues[key] = queue
+        else:
+            del queues[key]
+
+
 def _load(view: NodeView | None) -> int | None:
     """The bucket of a node; None for one that no queue holds."""
     if view is None or not view.is_online:
@@ -324,6 +342,11 @@ def _keys(view: NodeView) -> Iterator[Key]:
 def _same_keys(old: NodeView, new: NodeView) -> bool:
     same_languages = old.languages is new.languages or old.pairs == new.pairs
     return same_languages and old.pools == new.pools
+
+
+def _moves_only(old: NodeView, new: NodeView) -> bool:
+    """Whether a node stays in the same lists and adds the same to the tallies of its pools."""
+    return _same_keys(old, new) and _counts_alike(old, new)
 
 
 def _counts_alike(old: NodeView, new: NodeView) -> bool:

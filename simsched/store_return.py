@@ -56,8 +56,8 @@ async def _restore_jobs(state: InstanceState, op: Operation, recovery: Recovery)
     """
     Say again what has ended lately and what runs.
 
-    Ends first: another instance may be about to do again what has been answered. A job that
-    somebody else has taken meanwhile, because the store did not know of it, is theirs.
+    Ends first: another instance may be about to do again what has been answered. Attempts that are
+    followed here are another one's to say.
     """
     lease_ms = state.policy.lease_ms
     for end in list(state.ended):
@@ -66,13 +66,6 @@ async def _restore_jobs(state: InstanceState, op: Operation, recovery: Recovery)
                 op, end.job_id, attempt=end.attempt, node=end.node_id, status=end.status,
                 lease_ms=lease_ms,
             )  # fmt: skip
-    for job in [job for job in state.book.jobs.values() if job.reserved and not job.ended]:
-        node_id, attempt = job.node_id, job.attempt
-        known = await state.store.restore(
-            op, job.job_id, attempt=attempt, node=node_id, status="", lease_ms=lease_ms
-        )
-        is_current = job.reserved and (job.node_id, job.attempt) == (node_id, attempt)
-        if not is_current:
-            await state.store.release_lease(op, job.job_id, attempt, node_id)
-        elif known == "LOST":
-            await recovery.retry_elsewhere(job, "STORE_LOST")
+    jobs = state.book.jobs.values()
+    for job in [job for job in jobs if job.reserved and not job.ended and not job.followed]:
+        await recovery.leases.say_again(op, job)

@@ -59,9 +59,9 @@ RARE_RATES: Final = (0.0, 0.0, 0.02, 0.1)
 RARE: Final = ("tie", "point")
 SLOTS: Final = (1, 2, 2, 2)
 LINGERS_MS: Final = (20_000, 20_000, 20_000, 0)
-BEATS_MS: Final = (1_000, 2_000, 2_000)
 SERVICES_MS: Final = (100, 300, 300, 1_000)
-LENGTHS_MS: Final = (100, 500, 1_500, 4_000, 9_000)
+LENGTHS_MS: Final = (100, 500, 1_500, 4_000, 6_500)
+"""How long faults last: the longest outlives every lease, sign of life and silence (6 s)."""
 DELAYS_MS: Final = (20, 200, 1_000, 4_000)
 SLOWER_MS: Final = (2, 10, 50)
 
@@ -150,7 +150,7 @@ def draw_case(policy: str, seed: int, number: int, size: str) -> tuple[Case, dic
         instances=sizes["instances"], nodes=sizes["nodes"], slots=slots,
         service_ms=LONG_SERVICE_MS if takes_long else service_ms,
         mode="audio_chunk" if streams else "utterance", resumes=not draws.happens(4),
-        acknowledges=draws.happens(2), calm_ms=calm_ms, heartbeat_ms=draws.one_of(BEATS_MS),
+        acknowledges=draws.happens(2), calm_ms=calm_ms,
         linger_ms=draws.one_of(LINGERS_MS),
         versions=_versions(draws, sizes["instances"]),
     )  # fmt: skip

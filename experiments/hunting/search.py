@@ -10,6 +10,7 @@ if asked, or with Ctrl-C; what was found until then stands.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
@@ -150,7 +151,8 @@ def _here(hunt: Hunt, blocks: Iterator[range]) -> Generator[Tally, None, None]:
 
 
 def _spread(hunt: Hunt, blocks: Iterator[range], jobs: int) -> Generator[Tally, None, None]:
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    # What a process has imported stays: nobody need look through it for garbage.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=gc.freeze) as pool:
         running: dict[Future[Tally], range] = {}
         try:
             for block in blocks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,14 +13,23 @@ from simsched.cases import Case
 from simsched.experiments.hunting.causes import Cause, cause_of
 from simsched.experiments.hunting.coverage import covered
 from simsched.experiments.hunting.search import Tally
+from simsched.findings import Violation
 from simsched.models.hunted import play
 from simsched.models.story import Line
+from simsched.units import MS
 
 QUIET: Final = ("redis.heartbeat", "redis.presence", "registers")
 """Lines that say nothing about a case."""
 
-ROUTINE: Final = ("asks Redis: ", "redis.set_owner answered")
-"""Lines that a long story leaves out first: answers say enough, and owners are said again."""
+ROUTINE: Final = {
+    "redis.set_owner": "goes on with session",
+    "resets the reservations": "takes a slot",
+}
+"""Lines that every heartbeat brings, and what must have been told for them to matter."""
+
+ASKED: Final = "asks Redis: "
+PROMPT_NS: Final = 5 * MS
+"""A call that is answered so soon is told by its answer alone."""
 
 STORY_MAX: Final = 60
 """Of longer stories so many lines are told."""
@@ -55,18 +65,19 @@ def story(case: Case, *, whole: bool = False) -> list[str]:
     """
     The run of a case, line by line: when, who, what, with which result.
 
-    Unless the whole of it is asked for, a long one is told without routine, and only around its
-    faults and its first breach.
+    Unless the whole of it is asked for, a long one is told around its faults and its first breach.
     """
     lines: list[Line] = []
     played = play(case, tell=lines.append)
-    told = [line for line in lines if not any(word in line.what for word in QUIET)]
+    kept = [one for one in played.violations if case.invariant in ("", one.invariant)]
+    if whole:
+        told = [line for line in lines if not any(word in line.what for word in QUIET)]
+    else:
+        told = _worth_telling(lines, kept or played.violations)
     broken = [f"{'broken':>10}  {v.invariant}: {v.text}" for v in played.violations[:5]]
     if whole or len(told) <= STORY_MAX:
         return [*map(_line, told), *broken]
-    told = [line for line in told if not line.what.startswith(ROUTINE)]
-    first = next((v for v in played.violations if case.invariant in ("", v.invariant)), None)
-    return [*_around(told, None if first is None else first.at_ns), *broken]
+    return [*_around(told, kept[0].at_ns if kept else None), *broken]
 
 
 def _around(told: list[Line], broke_ns: int | None) -> list[str]:
@@ -87,6 +98,33 @@ def _around(told: list[Line], broke_ns: int | None) -> list[str]:
     if last + 1 < len(told):
         lines.append(f"{'':>10}  ... {len(told) - last - 1} lines ...")
     return lines
+
+
+def _worth_telling(lines: list[Line], violations: Sequence[Violation]) -> list[Line]:
+    """What a reader needs: until the last breach, without routine, calls by their answers."""
+    until_ns = max((violation.at_ns for violation in violations), default=lines[-1].at_ns)
+    said = {word: any(before in line.what for line in lines) for word, before in ROUTINE.items()}
+    quiet = (*QUIET, *(word for word, matters in said.items() if not matters))
+    heard = [
+        line
+        for line in lines
+        if line.at_ns <= until_ns and not any(word in line.what for word in quiet)
+    ]
+    while heard and any(word in heard[-1].what for word in ROUTINE):
+        heard.pop()
+    return [line for at, line in enumerate(heard) if not _is_answered_soon(line, heard[at + 1 :])]
+
+
+def _is_answered_soon(line: Line, rest: list[Line]) -> bool:
+    if not line.what.startswith(ASKED):
+        return False
+    answer = f"{line.what.removeprefix(ASKED)} answered"
+    for later in rest:
+        if later.at_ns > line.at_ns + PROMPT_NS:
+            return False
+        if (later.who, later.what) == (line.who, answer):
+            return True
+    return False
 
 
 def _line(line: Line) -> str:

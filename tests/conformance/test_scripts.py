@@ -226,9 +226,11 @@ class Scripts(RuleBasedStateMachine):
         ttl_ms=TTLS_MS,
         mode=st.sampled_from(["keep", "take", "forget"]),
         digest=TOKENS,
+        epoch=st.sampled_from([0, 1, 1 << 52]),
     )
-    def resume(self, owner: str, ttl_ms: int, mode: str, digest: str) -> None:
-        self.run("resume", [cell("resume", "s")], [mode, owner, digest, self.lasting(ttl_ms)])
+    def resume(self, owner: str, ttl_ms: int, mode: str, digest: str, epoch: int) -> None:
+        args: list[str | int] = [mode, owner, digest, self.lasting(ttl_ms), epoch]
+        self.run("resume", [cell("resume", "s")], args)
 
     @rule(job=JOBS, owner=TOKENS)
     def lock(self, job: str, owner: str) -> None:

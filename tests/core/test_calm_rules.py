@@ -31,6 +31,8 @@ def broken(kind: str, target: str) -> t.Event:
 
 CRASH = broken("node_crash", "n-0")
 AWAY = broken("partition", "a/redis")
+FORGOT = broken("clock_jump", "redis")
+EMPTY = broken("redis_restart", "redis")
 OTHER = [fact(t.SlotTaken, job="k"), fact(t.JobCreated, job="k", request="k", utterance=1)]
 
 BROKEN: dict[str, tuple[str, list[t.Event]]] = {
@@ -38,6 +40,12 @@ BROKEN: dict[str, tuple[str, list[t.Event]]] = {
         "I2", [*GIVEN, *OTHER, fact(t.SlotsCounted, held=("j:1", "k:1"), slots=1)],
     ),
     "an attempt runs whose lease is gone": ("I2", [*GIVEN, RUNS, fact(t.SlotsCounted, 5 * SECOND)]),
+    "a slot that was lost in a fault is never taken again": (
+        "I2", [*GIVEN, RUNS, FORGOT, fact(t.SlotsCounted, 7 * SECOND)],
+    ),
+    "a slot is not said again to a store that has come back": (
+        "I2", [*GIVEN, RUNS, EMPTY, fact(t.SlotsCounted, 5 * SECOND)],
+    ),
     "a result came and its attempt timed out": ("I4", [CRASH, *GIVEN, HEARD, GIVEN_UP]),
     "a result came and its job failed": (
         "I4", [*GIVEN, HEARD, FREED,
@@ -76,7 +84,16 @@ HONEST: dict[str, tuple[str, list[t.Event]]] = {
     "a node is full": ("I5", [*GIVEN, fact(t.SlotsCounted, held=("j:1",), slots=1)]),
     "an attempt runs and holds its slot": ("I2", [*GIVEN, RUNS, HELD]),
     "a lease is lost while the store is broken": (
-        "I2", [*GIVEN, RUNS, broken("redis_restart", "redis"), fact(t.SlotsCounted, 5 * SECOND)],
+        "I2", [*GIVEN, RUNS, EMPTY, fact(t.SlotsCounted, 4 * SECOND)],
+    ),
+    "a slot that was lost in a fault is taken again in time": (
+        "I2", [*GIVEN, RUNS, FORGOT, fact(t.SlotsCounted, 6 * SECOND),
+               fact(t.SlotsCounted, 9 * SECOND, held=("j:1",))],
+    ),
+    "another has got the slot that was lost in a fault": (
+        "I2", [*GIVEN, RUNS, FORGOT, fact(t.SlotTaken, 5 * SECOND, job="k"),
+               fact(t.JobCreated, 5 * SECOND, job="k", request="k", utterance=1),
+               fact(t.SlotsCounted, 6 * SECOND, held=("j:1", "k:1"), slots=1)],
     ),
     "the node of an attempt was lost and goes on": (
         "I5", [*GIVEN, RUNS, LOST, LINED_UP, fact(t.SlotsCounted, 5 * SECOND)],
@@ -124,7 +141,7 @@ HONEST: dict[str, tuple[str, list[t.Event]]] = {
 
 
 def check(events: list[t.Event], *, told: bool = True) -> Checker:
-    checker = Checker(CheckSettings(told=told))
+    checker = Checker(CheckSettings(told=told, lease_ns=4 * SECOND))
     for event in events:
         checker.observe(event)
     checker.finish(5 * SECOND)

@@ -38,6 +38,9 @@ DEFAULTS: dict[type[t.Event], dict[str, Any]] = {
         "request": "r", "session": "s", "utterance": 0, "target": "en", "reason": "QUEUE_FULL",
     },
     t.JobQueued: {"job": "j", "session": "s", "deadline_ns": 10 * SECOND, "reason": "x"},
+    t.JobAdopted: {
+        "job": "j", "session": "s", "utterance": 0, "target": "en", "node": "n", "attempt": 1,
+    },
     t.JobAssigned: {"job": "j", "node": "n", "attempt": 1},
     t.JobDispatched: {"job": "j", "session": "s", "node": "n", "attempt": 1},
     t.JobEnded: {

@@ -415,6 +415,28 @@ def test_a_half_open_socket_is_closed_where_the_session_was() -> None:
         run(main(store))
 
 
+def test_a_store_that_comes_back_with_an_old_copy_takes_no_session_away() -> None:
+    """The record says where the client was before; the instance that has it knows better."""
+
+    async def main(store: Valkey) -> None:
+        async with two(store) as (a, b), b.node("n") as node, a.client(accept_resume=True) as first:
+            await recorded(a, first)
+            name = "{cell}:resume:" + first.name
+            old: Any = await a.instance.connection.call("HGETALL", name)
+            async with resumed(b, first) as second:
+                await b.instance.connection.call("HSET", name, *old)
+                records = b.instance.sessions._records
+                assert records is not None
+                await records.write_all()
+                assert await b.instance.connection.call("HGET", name, "instance") == b"b"
+                await second.utterance(0)
+                await node.answer(await node.hear_type("job_assign"), "here")
+                assert (await second.hear_type("translation_result"))["text_asr"] == "here"
+
+    with valkey() as store:
+        run(main(store))
+
+
 def test_streamed_speech_does_not_move() -> None:
     """Its numbers are its instance's; and a session that has moved takes none."""
 

@@ -105,6 +105,18 @@ SCRIPTS: Final = (
         ("I3", "I5", "I12", "conservation"),
     ),
     Mutant(
+        "claim-of-a-moved-session",
+        "claim.lua gives a slot to an instance that the session has left",
+        _lua("claim", "and session[2] ~= owner then", "and false then"),
+        ("I12",),
+    ),
+    Mutant(
+        "completion-of-a-moved-session",
+        "complete.lua takes the end from an instance that the session has left",
+        _lua("complete", "and session[2] ~= ARGV[6] then", "and false then"),
+        ("I12",),
+    ),
+    Mutant(
         "claim-without-lease",
         "claim.lua gives slots and writes no lease down",
         _lua("claim", "redis.call('ZADD', leases, string.format('%.0f', now + tonumber(ARGV[5])"
@@ -180,11 +192,51 @@ CORE: Final = (
         ("I2",),
     ),
     Mutant(
+        "lost-leases-only-counted",
+        "a slot that the store does not know any more is not taken again",
+        _code("leases:Leases._lost", "if not job.reserved or job.attempt != attempt:", "if True:"),
+        ("I2",),
+    ),
+    Mutant(
         "no-redispatch",
         "the jobs of a node that is lost wait for their timeout",
         _code("recovery:Recovery.node_lost",
               "if job is not None and not job.ended and job.node_id == node_id:", "if False:"),
         ("I10",),
+    ),
+    Mutant(
+        "last-come-first-served",
+        "who came last in line is served first",
+        _code("jobs:PendingQueue.line", "iter(self._queues.get(pair, {}).values())",
+              "reversed(self._queues.get(pair, {}).values())"),
+        ("I15",),
+    ),
+    Mutant(
+        "freed-slots-wake-nobody",
+        "a slot that was given back waits until somebody happens to look",
+        _code("recovery:Recovery.slot_freed", "if len(self._state.pending)", "if False"),
+        ("I15",),
+    ),
+    Mutant(
+        "newcomers-first",
+        "who comes now asks for a slot though others wait",
+        _code("claims:ClaimedCreation._first_claim",
+              "while all(other.is_picky for other in self._state.pending.line(job.request.pair)):",
+              "while True:"),
+        ("I15",),
+    ),
+    Mutant(
+        "moved-session-not-owned",
+        "an instance that a session has moved to does not say so at once",
+        _code("presence:Presence.session_moved",
+              'await self._store.own(op, "session", session_id)', "pass"),
+        ("I12",),
+    ),
+    Mutant(
+        "tries-not-counted",
+        "a job is tried again and again",
+        _code("recovery:Recovery._try_others", "job.failovers += 1", "pass"),
+        ("I15",),
     ),
     Mutant(
         "waiters-never-looked-at",
