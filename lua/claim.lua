@@ -12,7 +12,7 @@
 --          {'MOVED', instance} the session is another living instance's now
 --          {'FULL', reason per candidate: NOT_READY | NO_CAPACITY | FULL}
 -- atomic with respect to: claim, bind, complete of this job; claim, complete, renew,
---          release_lease, node_gone, heartbeat_keep of the candidate nodes
+--          release_lease, node_gone, heartbeat_keep of the candidate nodes; own of the session
 local now = now_us()
 local job, expected, owner, token = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local session = redis.call('HMGET', KEYS[2], 'expires_us', 'owner')

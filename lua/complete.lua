@@ -10,7 +10,7 @@
 --          | {'DONE', status, completion token} it has ended before
 --          | {'MOVED', instance} the session is another instance's now: nothing was accepted
 -- atomic with respect to: claim, bind, complete of this job; claim, renew, release_lease,
---          node_gone of the node
+--          node_gone of the node; own of the session
 local now = now_us()
 redis.call('ZREM', KEYS[2], ARGV[1] .. ':' .. ARGV[2])
 local held = redis.call('HMGET', KEYS[1],

@@ -41,6 +41,9 @@ SIZES: Final = {
 }  # fmt: skip
 """What there is in a schedule: at least so many faults, and up to half as many more."""
 
+SEEDS: Final = 1_000_000_000
+"""Cases have seeds below this, drawn from the hunt's seed and the schedule's number."""
+
 LARGE_EVERY: Final = 10
 """Of the schedules of both sizes, one in so many is large."""
 
@@ -108,6 +111,7 @@ class _Draws:
 
     def __init__(self, seed: int, number: int) -> None:
         self._key = key_of("schedule", seed, number)
+        self.seed = self._key % SEEDS
         self._asked = 0
 
     def below(self, bound: int) -> int:
@@ -155,7 +159,7 @@ def draw_case(policy: str, seed: int, number: int, size: str) -> tuple[Case, dic
         versions=_versions(draws, sizes["instances"]),
     )  # fmt: skip
     case = Case(
-        policy=_with_long_times(policy) if takes_long else policy, seed=number + 1, system=system,
+        policy=_with_long_times(policy) if takes_long else policy, seed=draws.seed, system=system,
         turns=_some_in_calm(turns, calm_ms + system.service_ms), faults=faults,
     )  # fmt: skip
     return case, rates
