@@ -344,7 +344,8 @@ def _add_node(states: Sequence[InstanceState], home: InstanceState) -> None:
             state.cluster.announce(record.view(), name)
     beat = home.store.heartbeat(
         home.runtime.begin(0, 0, 0), record.node_id, slots=record.slots, running=0,
-        health="ready", resets=home.policy.heartbeat_reserved == "resets",
+        health="ready", since_ns=0,
+        resets=home.policy.heartbeat_reserved == "resets",
     )  # fmt: skip
     _run_through(beat)
 

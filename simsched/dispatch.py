@@ -288,7 +288,7 @@ class JobDispatcher:
         A job without text stays in the book if the reference's rule says so: it may end again,
         which is no second end to anybody else (B10).
         """
-        if job.ended:
+        if job.ended or job.yielded:
             return
         if job.status is JobStatus.PENDING:
             self._state.pending.remove(job.request.pair, job)
@@ -305,9 +305,10 @@ class JobDispatcher:
             self._let_go(job.request)
 
     def yield_to_other(self, job: Job) -> None:
-        """Another instance has the job: ours is forgotten without a word to anybody."""
-        if job.ended:
+        """Another instance has the job: ours is forgotten without a word to anybody, and once."""
+        if job.ended or job.yielded:
             return
+        job.yielded = True
         self._state.pending.remove(job.request.pair, job)
         job.cancelled = True
         self._state.book.drop(job)

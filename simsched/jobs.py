@@ -127,6 +127,7 @@ class Job:
         "reserved",
         "status",
         "tried_nodes",
+        "yielded",
     )
 
     def __init__(
@@ -149,6 +150,7 @@ class Job:
         self.deadline_ns = 0
         self.tried_nodes: tuple[str, ...] = ()
         self.cancelled = False
+        self.yielded = False
         self.again = False
         self.announced = False
         self.leased_ns = 0

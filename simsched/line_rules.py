@@ -50,12 +50,13 @@ WAKES_NS: Final = 150 * MS
 
 
 class _Freed(NamedTuple):
-    """A slot that an instance gave back while `job` was the first in its line."""
+    """A slot that an instance gave back while `job`, queued `since_ns`, was first in its line."""
 
     at_ns: int
     instance: str
     node: str
     job: str
+    since_ns: int
 
 
 class LineRules:
@@ -74,7 +75,7 @@ class LineRules:
         self._tries_max = settings.failover_max + 1
         self._lines: dict[str, dict[str, _Waits]] = {}
         self._tries: dict[tuple[str, str], int] = {}
-        self._cut_ns: dict[tuple[str, int], int] = {}
+        self._cut_ns: dict[tuple[str, str, int], int] = {}
         self._followed: dict[tuple[str, str], None] = {}
 
     def sizes(self) -> dict[str, int]:
@@ -107,8 +108,8 @@ class LineRules:
         }
 
     def utterance_cut(self, event: UtteranceCut) -> None:
-        """Since when it can be anywhere."""
-        self._cut_ns[event.session, event.utterance] = event.at_ns
+        """Since when it can be anywhere on its instance; asked for again, it is no younger."""
+        self._cut_ns.setdefault((event.instance, event.session, event.utterance), event.at_ns)
         if len(self._cut_ns) > REMEMBERED_MAX:
             del self._cut_ns[next(iter(self._cut_ns))]
 
@@ -120,7 +121,7 @@ class LineRules:
         if len(self._tries) > REMEMBERED_MAX:
             del self._tries[next(iter(self._tries))]
         fresh = event.node and event.attempt == FRESH and self._followed.pop(key, "") == ""
-        cut_ns = self._cut_ns.get((event.session, event.utterance), -1)
+        cut_ns = self._cut_ns.get((event.instance, event.session, event.utterance), -1)
         if fresh and cut_ns >= 0:
             self._overtakes(event, cut_ns)
 
@@ -201,7 +202,9 @@ class LineRules:
             return  # another instance has given it back before
         for job, waits in self._lines.get(event.instance, {}).items():
             if not waits.failed and waits.deadline_ns > event.at_ns + WAKES_NS:
-                self._freed.append(_Freed(event.at_ns, event.instance, event.node, job))
+                self._freed.append(
+                    _Freed(event.at_ns, event.instance, event.node, job, waits.since_ns)
+                )
                 break
 
     def slot_taken(self, event: SlotTaken) -> None:
@@ -229,7 +232,9 @@ class LineRules:
             used_ns = max(self._used_ns.get(name, -1) for name in (freed.node, freed.instance))
             # The slot was free in the store before this was told: somebody may have been quicker.
             taken = used_ns >= freed.at_ns - WAKES_NS
-            waits = freed.job in self._lines.get(freed.instance, {})
+            place = self._lines.get(freed.instance, {}).get(freed.job)
+            # It may have left for another instance, and come back to the end of the line.
+            waits = place is not None and place.since_ns == freed.since_ns
             self._checked["I15"] += 1
             if waits and not taken and self._broken_until() < freed.at_ns:
                 self._findings.add(

@@ -142,6 +142,7 @@ class NodeDesk:
             slots=record.slots,
             running=record.current_jobs,
             health="ready" if record.health is Health.READY else "degraded",
+            since_ns=record.registered_ns,
             resets=resets,
         )
         if resets:
@@ -217,7 +218,7 @@ class NodeDesk:
         self.on_transition(gone, reason)
         if publishes:
             self._announce(gone)
-        await self._recovery.node_lost(node_id, here=True)
+        await self._recovery.node_lost(node_id, since_ns=gone.registered_ns)
 
     async def watch(self) -> None:
         """Look for nodes that have gone silent, for as long as the instance lives."""

@@ -77,7 +77,9 @@ class OwnerRules:
         since_ns = self._wrong_ns.setdefault(key, event.at_ns)
         if len(self._wrong_ns) > REMEMBERED_MAX:
             del self._wrong_ns[next(iter(self._wrong_ns))]
-        since_ns = max(since_ns, self._acts_since(event.instance))
+        # Who had it before may say so once more, late, until the store tells it otherwise.
+        acting = (event.instance, event.owner)
+        since_ns = max(since_ns, *(self._acts_since(name) for name in acting if name))
         if event.at_ns - since_ns >= self._grace_ns:
             self._findings.add(
                 "I12", event.at_ns, event.session,

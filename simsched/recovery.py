@@ -166,16 +166,16 @@ class Recovery:
 
     # Failing over
 
-    async def node_lost(self, node_id: str, *, here: bool) -> None:
+    async def node_lost(self, node_id: str, *, since_ns: int | None = None) -> None:
         """
         A node is gone: its jobs go elsewhere at once, if the policy acts on it (W14).
 
-        `here`: it was connected to this instance, which tells the store.
+        `since_ns`: when it was connected to this instance, which tells the store; None: elsewhere.
         """
         held = list(self._state.node_jobs.get(node_id, ()))
         if self._policy.node_loss != "event":
             return
-        freed = here and await self._tell_gone(node_id)
+        freed = since_ns is not None and await self._tell_gone(node_id, since_ns)
         for job_id in held:
             job = self._state.book.get(job_id)
             if job is not None and not job.ended and job.node_id == node_id:
@@ -184,15 +184,15 @@ class Recovery:
                     self._dispatcher.slot_freed(job, node_id, job.attempt)
                 await self.retry_elsewhere(job, "WS_DISCONNECTED")
 
-    async def _tell_gone(self, node_id: str) -> bool:
+    async def _tell_gone(self, node_id: str, since_ns: int) -> bool:
         """Whether the store has dropped all leases of a node."""
         op = self._background()
         freed = False
         try:
-            freed = await self._store.node_gone(op, node_id)
+            freed = await self._store.node_gone(op, node_id, since_ns=since_ns)
         except StoreUnavailable:
             self._runtime.telemetry.count("store_unavailable")
-            self._state.gone_unsaid[node_id] = None
+            self._state.gone_unsaid[node_id] = since_ns
         self._runtime.end(op)
         return freed
 

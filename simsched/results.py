@@ -253,7 +253,7 @@ class ResultHandler:
         return self._state.passed_on.pop(result.job_id, result.job_id)
 
     def _refusal(self, job: Job | None, result: JobResult) -> str:
-        if job is None:
+        if job is None or job.yielded:
             return "unknown_job"
         if job.ended:
             return "terminal"

@@ -436,9 +436,7 @@ class Scheduler:
     def _learn(self, event: NodeSeen) -> None:
         self.state.cluster.announce(event.view, event.home)
         if event.view.health is Health.OFFLINE:
-            self.runtime.start(
-                self.recovery.node_lost(event.view.node_id, here=False), name="node lost"
-            )
+            self.runtime.start(self.recovery.node_lost(event.view.node_id), name="node lost")
 
 
 def _queue_of(policy: Policy) -> ResultQueue[Any]:

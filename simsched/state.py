@@ -172,7 +172,7 @@ class InstanceState:
         self.passed_on: dict[str, str] = {}
         self.node_jobs: dict[str, dict[str, None]] = {}
         self.slots_freed = 0
-        self.gone_unsaid: dict[str, None] = {}
+        self.gone_unsaid: dict[str, int] = {}
         self.gone_instances: tuple[str, ...] = ()
         self.moved_here: dict[str, None] = {}
         self.ended: deque[EndedJob] = deque(maxlen=ENDED_REMEMBERED)

@@ -21,6 +21,7 @@ from simsched.letters import NEWEST, OLDEST
 from simsched.ports import Reply, Store
 from simsched.steps import Step
 from simsched.telemetry import Operation
+from simsched.units import US
 
 BINDING_TTL_MS: Final = 90_000
 """Life of a request binding (domain 5.1); the safe design lets it outlive the job's last try."""
@@ -393,18 +394,28 @@ class CellStore:
         )
         return [_text(member) for member in _items(reply)]
 
-    async def node_gone(self, op: Operation, node: str) -> bool:
-        """Drop all leases of a node that has left this instance; False if it is elsewhere now."""
+    async def node_gone(self, op: Operation, node: str, *, since_ns: int) -> bool:
+        """
+        Drop all leases of a node that has left this instance; False if it is connected again.
+
+        `since_ns`: when the connection began that has ended, as its heartbeats said.
+        """
         keys = [self._leases(node), self._node(node), self._owner("node", node)]
-        reply = await self._store.script(steps.NODE_GONE, op, "node_gone", keys, [self._instance])
+        args: list[str | int] = [self._instance, since_ns // US]
+        reply = await self._store.script(steps.NODE_GONE, op, "node_gone", keys, args)
         return reply != 0
 
     # Nodes and owners
 
     async def heartbeat(
-        self, op: Operation, node: str, *, slots: int, running: int, health: str, resets: bool
-    ) -> None:
-        """Store what a node reports of itself; `resets` forgets its reservations (B4)."""
+        self, op: Operation, node: str, *, slots: int, running: int, health: str, since_ns: int,
+        resets: bool,
+    ) -> None:  # fmt: skip
+        """
+        Store what a node reports of itself; `resets` forgets its reservations (B4).
+
+        `since_ns`: when it was connected to this instance, by the instance's clock.
+        """
         capacity, meta = self._capacity(node), self._meta(node)
         name, keys = (
             ("heartbeat_reset", [capacity, meta])
@@ -412,6 +423,8 @@ class CellStore:
             else ("heartbeat_keep", [self._node(node), capacity, meta])
         )
         args: list[str | int] = [slots, running, health, NODE_TTL_MS]
+        if not resets:
+            args += [self._instance, since_ns // US]
         await self._store.script(steps.HEARTBEAT_STORE, op, name, keys, args)
 
     async def own(self, op: Operation, kind: str, name: str, *, site: int = 0) -> None:

@@ -42,9 +42,9 @@ async def _said_again(
         if state.policy.slots == "lease":
             await _restore_jobs(state, op, recovery)
         await nodes.store_again(op)
-        for node_id in list(state.gone_unsaid):
+        for node_id, since_ns in list(state.gone_unsaid.items()):
             if node_id not in state.cluster.local:
-                await state.store.node_gone(op, node_id)
+                await state.store.node_gone(op, node_id, since_ns=since_ns)
             state.gone_unsaid.pop(node_id, None)
     except StoreUnavailable:
         state.runtime.telemetry.count("store_unavailable")

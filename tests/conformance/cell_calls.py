@@ -34,7 +34,7 @@ def _complete(store: CellStore, op: Operation, *, job: str, attempt: int) -> Awa
 
 
 def _beat(store: CellStore, op: Operation, *, node: str, resets: bool) -> Awaitable[object]:
-    return store.heartbeat(op, node, slots=2, running=0, health="ready", resets=resets)
+    return store.heartbeat(op, node, slots=2, running=0, health="ready", since_ns=0, resets=resets)
 
 
 CALLS: dict[str, list[Call]] = {
@@ -93,7 +93,7 @@ CALLS: dict[str, list[Call]] = {
     ],
     "release_lease": [lambda s, op: s.release_lease(op, "j-2", 1, "n2")],
     "has_lease": [lambda s, op: s.has_lease(op, "j-1", 1, "n1")],
-    "node_gone": [lambda s, op: s.node_gone(op, "n3")] * 2,
+    "node_gone": [lambda s, op: s.node_gone(op, "n3", since_ns=0)] * 2,
     "be_present": [lambda s, op: s.be_present(op, 15_000)],
     "be_gone": [lambda s, op: s.be_gone(op)],
 }

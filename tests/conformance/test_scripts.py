@@ -47,6 +47,7 @@ NODES = st.sampled_from(["n1", "n2"])
 INSTANCES = st.sampled_from(["i1", "i2"])
 TOKENS = st.sampled_from(["t1", "t2"])
 ATTEMPTS = st.integers(0, 3)
+SINCE_US = st.sampled_from([0, 7, 1_700_000_000_000_000])
 # Longer than any test runs, so that no server expires natively what only our time has passed.
 TTLS_MS = st.sampled_from([60_000, 60_001, 120_000, 3_600_000])
 HEALTH = st.sampled_from(["ready", "ready", "ready", "degraded"])
@@ -117,13 +118,24 @@ class Scripts(RuleBasedStateMachine):
         self.space.space.sweep(self.now_us)
         self.compare()
 
-    @rule(node=NODES, slots=st.integers(0, 2), health=HEALTH, ttl_ms=TTLS_MS, classic=st.booleans())
+    @rule(
+        node=NODES,
+        slots=st.integers(0, 2),
+        health=HEALTH,
+        ttl_ms=TTLS_MS,
+        classic=st.booleans(),
+        instance=INSTANCES,
+        since=SINCE_US,
+    )
     def heartbeat_keep(
-        self, node: str, slots: int, health: str, ttl_ms: int, classic: bool
-    ) -> None:
+        self, node: str, slots: int, health: str, ttl_ms: int, classic: bool, instance: str,
+        since: int,
+    ) -> None:  # fmt: skip
         keys = [cell("node", node), cell("cap", node), cell("meta", node)]
         self.run(
-            "heartbeat_keep", keys[: 3 if classic else 1], [slots, 1, health, self.lasting(ttl_ms)]
+            "heartbeat_keep",
+            keys[: 3 if classic else 1],
+            [slots, 1, health, self.lasting(ttl_ms), instance, since],
         )
 
     @rule(node=NODES, slots=st.integers(0, 3), health=HEALTH, ttl_ms=TTLS_MS)
@@ -199,10 +211,10 @@ class Scripts(RuleBasedStateMachine):
         members = [f"{job}:{attempt}" for job in jobs]
         self.run("renew", [cell("lease", node)], [self.lasting(ttl_ms), *members])
 
-    @rule(node=NODES, instance=INSTANCES)
-    def node_gone(self, node: str, instance: str) -> None:
+    @rule(node=NODES, instance=INSTANCES, since=SINCE_US)
+    def node_gone(self, node: str, instance: str, since: int) -> None:
         keys = [cell("lease", node), cell("node", node), cell("owner", "s")]
-        self.run("node_gone", keys, [instance])
+        self.run("node_gone", keys, [instance, since])
 
     @rule(owner=INSTANCES, ttl_ms=TTLS_MS, mode=st.sampled_from(["keep", "take"]))
     def own(self, owner: str, ttl_ms: int, mode: str) -> None:
@@ -296,7 +308,7 @@ def test_a_script_at_the_servers_own_time_uses_the_real_prelude(server: str) -> 
     """With the packaged prelude a claim's lease ends by the server's clock."""
     store = ServerStore(real_store(server, 2).client, prelude_text=prelude())
     store.clear()
-    store.script(0, "heartbeat_keep", ["{c}:n"], [1, 0, "ready", 60_000])
+    store.script(0, "heartbeat_keep", ["{c}:n"], [1, 0, "ready", 60_000, "i", 0])
     args: list[str | int] = ["j", 0, "i", "t", 10_000, 60_000, 0, "n1"]
     answer = store.script(0, "claim", ["{c}:b", "{c}:o", "{c}:l", "{c}:n"], args)
     seconds, micros = (int(part) for part in store.client.execute_command("TIME"))

@@ -56,7 +56,13 @@ class Cell:
     async def add_nodes(self) -> None:
         for node in NODES:
             await self.store.heartbeat(
-                operation(), node, slots=SLOTS_A_NODE, running=0, health="ready", resets=False
+                operation(),
+                node,
+                slots=SLOTS_A_NODE,
+                running=0,
+                health="ready",
+                since_ns=0,
+                resets=False,
             )
 
     async def claim(self, job: str) -> str:

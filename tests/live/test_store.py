@@ -29,7 +29,13 @@ class Cell:
 
     async def beat(self, node: str = "n1", slots: int = 4) -> None:
         await self.cell.heartbeat(
-            operation(), node, slots=slots, running=0, health="ready", resets=False
+            operation(),
+            node,
+            slots=slots,
+            running=0,
+            health="ready",
+            since_ns=0,
+            resets=False,
         )
 
     async def claim(self, job: str) -> Claim:
@@ -150,7 +156,7 @@ def test_what_is_not_idempotent_is_never_repeated() -> None:
         proxy = Proxy(server, server.url + ".proxy")
         async with proxy.serving() as url, cell(url) as one:
             await one.cell.heartbeat(
-                operation(), "n1", slots=4, running=0, health="ready", resets=True
+                operation(), "n1", slots=4, running=0, health="ready", since_ns=0, resets=True
             )
             proxy.breaks = 1
             with pytest.raises(StoreUnavailable, match="lost"):

@@ -21,7 +21,9 @@ PROPERTY = settings(max_examples=60, deadline=None, derandomize=True, database=N
 def ready_space(nodes: tuple[str, ...] = NODES) -> LuaKeySpace:
     space = LuaKeySpace()
     for node in nodes:
-        space.script(NOW_US, "heartbeat_keep", [f"node:{node}"], [SLOTS, 0, "ready", TTL_MS])
+        space.script(
+            NOW_US, "heartbeat_keep", [f"node:{node}"], [SLOTS, 0, "ready", TTL_MS, "i1", 0]
+        )
     return space
 
 
@@ -67,7 +69,9 @@ def test_a_cleared_space_is_a_new_one() -> None:
     assert used.dump() == {}
     for space in (used, new):
         for node in NODES:
-            space.script(NOW_US, "heartbeat_keep", [f"node:{node}"], [SLOTS, 0, "ready", TTL_MS])
+            space.script(
+                NOW_US, "heartbeat_keep", [f"node:{node}"], [SLOTS, 0, "ready", TTL_MS, "i1", 0]
+            )
         space.command(NOW_US, "HSET", "short", "field", 1)
         space.command(NOW_US, "XADD", "inbox", "*", "payload", "y")
         claim(space, NOW_US + 60_000, "j-1", 0, "t-2")
@@ -227,7 +231,7 @@ def test_live_leases_never_exceed_slots_and_a_job_completes_once(
             space.script(now_us, "renew", [f"lease:{node}"], [LEASE_MS, member])
         else:
             keys = [f"lease:{node}", f"node:{node}", f"owner:{node}"]
-            space.script(now_us, "node_gone", keys, ["i1"])
+            space.script(now_us, "node_gone", keys, ["i1", 0])
         for name in NODES:
             live = space.command(now_us, "ZCOUNT", f"lease:{name}", now_us, "+inf")
             assert isinstance(live, int)
@@ -253,8 +257,8 @@ def test_a_repeated_claim_gets_its_first_answer_and_writes_nothing(
 def test_a_refused_claim_names_each_reason_and_writes_nothing() -> None:
     """FULL lists a reason per candidate in their order; no binding is left behind."""
     space = ready_space(("n1",))
-    space.script(NOW_US, "heartbeat_keep", ["node:n2"], [SLOTS, 0, "degraded", TTL_MS])
-    space.script(NOW_US, "heartbeat_keep", ["node:n4"], [0, 0, "ready", TTL_MS])
+    space.script(NOW_US, "heartbeat_keep", ["node:n2"], [SLOTS, 0, "degraded", TTL_MS, "i1", 0])
+    space.script(NOW_US, "heartbeat_keep", ["node:n4"], [0, 0, "ready", TTL_MS, "i1", 0])
     for i in range(SLOTS):
         claim(space, NOW_US, f"job-{i}", 0, "t", ("n1",))
     before = space.dump()
@@ -287,16 +291,27 @@ def test_a_gone_node_gives_its_members_sorted_and_takes_no_more() -> None:
         claim(space, NOW_US, job, 0, "t", ("n1",))
     keys = ["lease:n1", "node:n1", "owner:n1"]
     space.script(NOW_US, "own", ["owner:n1"], ["i2", 10_000, "take"])
-    assert space.script(NOW_US, "node_gone", keys, ["i1"]) == 0, "it is another's by now"
-    gone = space.script(NOW_US, "node_gone", keys, ["i2"])
+    assert space.script(NOW_US, "node_gone", keys, ["i1", 0]) == 0, "it is another's by now"
+    gone = space.script(NOW_US, "node_gone", keys, ["i2", 0])
     assert gone == [b"a:1", b"b:1"]
     assert claim(space, NOW_US, "c", 0, "t", ("n1", "n2"))[2] == b"n2"
+
+
+def test_a_late_word_does_not_end_the_next_connection() -> None:
+    """A node that has come back to the same instance keeps its leases: only the old one is gone."""
+    space = ready_space(("n1",))
+    claim(space, NOW_US, "a", 0, "t", ("n1",))
+    keys = ["lease:n1", "node:n1", "owner:n1"]
+    space.script(NOW_US, "heartbeat_keep", ["node:n1"], [SLOTS, 1, "ready", TTL_MS, "i1", 9])
+    assert space.script(NOW_US, "node_gone", keys, ["i1", 8]) == 0
+    assert claim(space, NOW_US, "b", 0, "t", ("n1",))[3:5] == [1, 2], "two hold a slot now"
+    assert space.script(NOW_US, "node_gone", keys, ["i1", 9]) == [b"a:1", b"b:1"]
 
 
 def test_a_heartbeat_forgets_reservations_only_where_the_reference_does() -> None:
     """heartbeat_reset sets `reserved` to 0 (B4), heartbeat_keep leaves it."""
     space = LuaKeySpace()
-    report: list[str | int] = [4, 0, "ready", TTL_MS]
+    report: list[str | int] = [4, 0, "ready", TTL_MS, "i1", 0]
     space.script(NOW_US, "heartbeat_reset", ["cap", "meta"], report)
     assert space.script(NOW_US, "try_reserve", ["cap", "meta", "r"], [TTL_MS]) == [1, b"OK"]
     space.script(NOW_US, "heartbeat_keep", ["node", "cap", "meta"], report)
@@ -364,7 +379,7 @@ def test_a_job_state_moves_by_the_attempt_rules() -> None:
 def test_a_lapsed_reservation_leaves_its_count_behind() -> None:
     """B21: after its time a reservation gives nothing back; before, release and commit do once."""
     space = LuaKeySpace()
-    report: list[str | int] = [2, 0, "ready", TTL_MS]
+    report: list[str | int] = [2, 0, "ready", TTL_MS, "i1", 0]
     space.script(NOW_US, "heartbeat_reset", ["cap", "meta"], report)
 
     def counts() -> Reply:
