@@ -68,7 +68,7 @@ class LineRules:
         self._broken_until = broken_until
         self._freed: deque[_Freed] = deque()
         self._used_ns: dict[str, int] = {}
-        self._held: dict[tuple[str, int], str] = {}
+        self._held: dict[tuple[str, int], tuple[str, int]] = {}
         self._findings = findings
         self._checked = findings.checked
         self._alike = settings.nodes_alike and settings.told
@@ -197,9 +197,11 @@ class LineRules:
     def slot_freed(self, event: SlotFreed) -> None:
         """The first in line may have it."""
         self._passes(event.at_ns)
-        held = self._held.pop((event.job, event.attempt), "")
-        if held != event.node or self._broken_until() >= event.at_ns:
+        node, until_ns = self._held.pop((event.job, event.attempt), ("", 0))
+        if node != event.node or self._broken_until() >= event.at_ns:
             return  # another instance has given it back before
+        if until_ns and until_ns < event.at_ns:
+            return  # the lease has run out: the slot may long be another job's
         for job, waits in self._lines.get(event.instance, {}).items():
             if not waits.failed and waits.deadline_ns > event.at_ns + WAKES_NS:
                 self._freed.append(
@@ -209,7 +211,7 @@ class LineRules:
 
     def slot_taken(self, event: SlotTaken) -> None:
         """Somebody has it, or has it still."""
-        self._held[event.job, event.attempt] = event.node
+        self._held[event.job, event.attempt] = (event.node, event.expires_ns)
         if len(self._held) > REMEMBERED_MAX:
             del self._held[next(iter(self._held))]
         if event.live or not event.expires_ns:  # else it is only renewed
