@@ -226,29 +226,13 @@ class _Started:
             raise _StartFailed(f"{self._program} did not start: no shell")
         self.pid = int(line)
         end = loop.time() + READY_LIMIT_S
-        while not await self._answers():
+        while not await answers_at(self.socket_path):
             if loop.time() > end or not _is_running(self.pid):
                 log = self._folder / "log"
                 said = log.read_text(errors="replace")[-300:] if log.exists() else ""
                 words = said.strip() or "no word from it"
                 raise _StartFailed(f"{self._program} did not start: {words}")
             await asyncio.sleep(POLL_S)
-
-    async def _answers(self) -> bool:
-        try:
-            reader, writer = await asyncio.open_unix_connection(str(self.socket_path))
-        except OSError:
-            return False
-        try:
-            writer.write(b"PING\r\n")
-            async with asyncio.timeout(1.0):
-                return (await reader.read(16)).startswith(b"+PONG")
-        except OSError:
-            return False
-        finally:
-            writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
 
     async def close(self) -> None:
         """End the server and remove its folder; waits for both."""
@@ -294,3 +278,21 @@ async def _fake_server(warning: str) -> AsyncIterator[StoreServer]:
             await loop.run_in_executor(None, server.stop)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+async def answers_at(socket_path: Path) -> bool:
+    """Whether a server there says PONG within a second."""
+    try:
+        reader, writer = await asyncio.open_unix_connection(str(socket_path))
+    except OSError:
+        return False
+    try:
+        writer.write(b"PING\r\n")
+        async with asyncio.timeout(1.0):
+            return (await reader.read(16)).startswith(b"+PONG")
+    except OSError:
+        return False
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()

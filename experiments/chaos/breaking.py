@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from simsched.cases import Case
+from simsched.experiments.chaos.children import Child
 from simsched.experiments.chaos.proxy import Proxy
 from simsched.experiments.chaos.system import InstanceProcess, NodeProcess, System
 from simsched.faults import Fault, number_of, target_kind
@@ -127,12 +128,12 @@ class Breaker:
         await self._paused(instance.child, fault)
         over()
 
-    async def _paused(self, child: object, fault: Fault) -> None:
-        child.pause()  # type: ignore[attr-defined]
+    async def _paused(self, child: Child, fault: Fault) -> None:
+        child.pause()
         try:
             await asyncio.sleep(fault.for_ms / 1_000)
         finally:
-            child.go_on()  # type: ignore[attr-defined]
+            child.go_on()
 
     # Nodes
 

@@ -9,15 +9,13 @@ same arguments give the same case, byte for byte. Links of every sort count as k
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from simsched.cases import Case, System, Turn
-from simsched.chance import below, key_of, mix
+from simsched.chance import key_of
 from simsched.errors import ConfigError
+from simsched.experiments.draws import Draws
 from simsched.faults import KINDS, Fault
-
-T = TypeVar("T")
 
 POLICY: Final = "safe,job_timeout_ms=8000,pending_ms=5000,lease_ms=5000"
 """Short times, so that what hangs on them is seen, and longer than a hang that goes by."""
@@ -67,25 +65,6 @@ WAIT_MS: Final = 100
 """The least between two faults."""
 
 
-class _Draws:
-    """Numbers in the order of asking, from one key."""
-
-    def __init__(self, seed: int) -> None:
-        self._key = key_of("chaos", seed)
-        self._asked = 0
-
-    def below(self, bound: int) -> int:
-        self._asked += 1
-        return below(mix(self._key, self._asked), bound)
-
-    def one_of(self, choices: Sequence[T]) -> T:
-        return choices[self.below(len(choices))]
-
-    def shuffled(self, things: Sequence[T]) -> list[T]:
-        left = list(things)
-        return [left.pop(self.below(len(left))) for _ in range(len(left))]
-
-
 def live_kinds() -> list[tuple[str, str]]:
     """Every kind that a live system can be given, with each sort of target."""
     return [(name, target) for name, kind in KINDS.items() if kind.live for target in kind.targets]
@@ -102,7 +81,7 @@ def draw_case(
         ConfigError: there is no time for so many faults.
 
     """
-    draws = _Draws(seed)
+    draws = Draws(key_of("chaos", seed))
     turns = _turns(draws, sessions, duration_s * 1_000)
     faults = _faults(draws, instances, nodes, sessions, duration_s * 1_000, every_kind)
     system = System(
@@ -112,7 +91,7 @@ def draw_case(
     return Case(policy=policy, seed=seed, system=system, turns=turns, faults=faults)
 
 
-def _turns(draws: _Draws, sessions: int, span_ms: int) -> tuple[Turn, ...]:
+def _turns(draws: Draws, sessions: int, span_ms: int) -> tuple[Turn, ...]:
     turns = []
     for client in range(sessions):
         at_ms = draws.below(min(PAUSE_MS, max(1, span_ms // 2)))
@@ -123,7 +102,7 @@ def _turns(draws: _Draws, sessions: int, span_ms: int) -> tuple[Turn, ...]:
 
 
 def _faults(
-    draws: _Draws, instances: int, nodes: int, sessions: int, span_ms: int, every_kind: int
+    draws: Draws, instances: int, nodes: int, sessions: int, span_ms: int, every_kind: int
 ) -> tuple[Fault, ...]:
     sizes = {"instance": instances, "node": nodes, "client": sessions}
     waiting = draws.shuffled(live_kinds() * every_kind)
@@ -162,7 +141,7 @@ def _too_short(every_kind: int, span_ms: int) -> ConfigError:
 
 
 def _first_free(
-    draws: _Draws,
+    draws: Draws,
     waiting: list[tuple[str, str]],
     sizes: dict[str, int],
     busy: dict[str, int],
@@ -189,7 +168,7 @@ def _holder(target: str) -> str:
     return "redis" if target.endswith("redis") else target.partition("/")[0]
 
 
-def _fault(draws: _Draws, kind: str, target: str, at_ms: int) -> Fault:
+def _fault(draws: Draws, kind: str, target: str, at_ms: int) -> Fault:
     values: dict[str, Any] = {
         "for_ms": draws.one_of(LENGTHS_MS[kind]),
         "delay_ms": draws.one_of(DELAYS_MS),

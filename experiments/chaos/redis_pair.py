@@ -12,13 +12,12 @@ import asyncio
 import shutil
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from simsched.experiments.chaos.children import Child, ChildFailed, Children
 from simsched.experiments.chaos.proxy import Proxy, Streams
-from simsched.live.embedded import server_programs
+from simsched.live.embedded import answers_at, server_programs
 from simsched.live.redis_connection import RedisConnection
 
 READY_LIMIT_S: Final = 20.0
@@ -177,7 +176,7 @@ class RedisPair:
              "--dir", str(home), "--repl-diskless-sync-delay", "0", *more],
         )  # fmt: skip
         end = asyncio.get_running_loop().time() + READY_LIMIT_S
-        while not await _answers(path):
+        while not await answers_at(path):
             if asyncio.get_running_loop().time() > end or not child.is_alive:
                 raise ChildFailed(f"{name}: did not start: {' '.join(list(child.lines)[-3:])}")
             await asyncio.sleep(POLL_S)
@@ -207,23 +206,6 @@ class RedisPair:
             return reply if isinstance(reply, bytes) else None
         finally:
             await connection.close()
-
-
-async def _answers(path: Path) -> bool:
-    try:
-        reader, writer = await asyncio.open_unix_connection(str(path))
-    except OSError:
-        return False
-    try:
-        writer.write(b"PING\r\n")
-        async with asyncio.timeout(1.0):
-            return (await reader.read(16)).startswith(b"+PONG")
-    except OSError:
-        return False
-    finally:
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
 
 
 def _field(info: bytes | None, name: str) -> str:

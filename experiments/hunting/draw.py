@@ -9,20 +9,18 @@ meets the same schedules, however many processes look at them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from msgspec import structs
 
 from simsched.cases import Case, System, Turn
-from simsched.chance import below, key_of, mix
+from simsched.chance import key_of
+from simsched.experiments.draws import Draws
 from simsched.faults import KINDS, MOMENTS, Fault
 from simsched.letters import NEWEST, OLDEST
 from simsched.models.tape import GROUPS
 from simsched.policy import FIELDS
 from simsched.presets import PRESETS, parse_policy
-
-T = TypeVar("T")
 
 TIMES: Final = {"job_timeout_ms": 3_000, "pending_ms": 3_500, "lease_ms": 4_000}
 """Short times, so that a schedule settles in half a minute; what the user sets himself stays."""
@@ -106,25 +104,6 @@ def hunted_policy(text: str) -> str:
     return ",".join([text, *(f"{name}={TIMES[name]}" for name in plain)])
 
 
-class _Draws:
-    """Numbers in the order of asking, from one key."""
-
-    def __init__(self, seed: int, number: int) -> None:
-        self._key = key_of("schedule", seed, number)
-        self.seed = self._key % SEEDS
-        self._asked = 0
-
-    def below(self, bound: int) -> int:
-        self._asked += 1
-        return below(mix(self._key, self._asked), bound)
-
-    def one_of(self, choices: Sequence[T]) -> T:
-        return choices[self.below(len(choices))]
-
-    def happens(self, one_in: int) -> bool:
-        return self.below(one_in) == 0
-
-
 def draw_case(policy: str, seed: int, number: int, size: str) -> tuple[Case, dict[str, float]]:
     """
     Schedule `number`, and the rates of its tape's groups.
@@ -136,7 +115,8 @@ def draw_case(policy: str, seed: int, number: int, size: str) -> tuple[Case, dic
         size: `small`, `large` or `both`.
 
     """
-    draws = _Draws(seed, number)
+    key = key_of("schedule", seed, number)
+    draws = Draws(key)
     large = size == "large" or (size == "both" and number % LARGE_EVERY == LARGE_EVERY - 1)
     sizes = SIZES["large" if large else "small"]
     streams, takes_long = draws.happens(4), draws.happens(8)
@@ -159,7 +139,7 @@ def draw_case(policy: str, seed: int, number: int, size: str) -> tuple[Case, dic
         versions=_versions(draws, sizes["instances"]),
     )  # fmt: skip
     case = Case(
-        policy=_with_long_times(policy) if takes_long else policy, seed=draws.seed, system=system,
+        policy=_with_long_times(policy) if takes_long else policy, seed=key % SEEDS, system=system,
         turns=_some_in_calm(turns, calm_ms + system.service_ms), faults=faults,
     )  # fmt: skip
     return case, rates
@@ -179,14 +159,14 @@ def _over_ms(fault: Fault, sizes: dict[str, int]) -> int:
     return at_ms + fault.for_ms + fault.delay_ms
 
 
-def _versions(draws: _Draws, instances: int) -> tuple[int, ...]:
+def _versions(draws: Draws, instances: int) -> tuple[int, ...]:
     """In the middle of an upgrade, now and then: each instance speaks what it speaks."""
     if not draws.happens(4):
         return ()
     return tuple(draws.one_of((OLDEST, NEWEST)) for _ in range(instances))
 
 
-def _turns(draws: _Draws, sizes: dict[str, int], *, streams: bool) -> tuple[Turn, ...]:
+def _turns(draws: Draws, sizes: dict[str, int], *, streams: bool) -> tuple[Turn, ...]:
     turns = [
         Turn(
             client=draws.below(sizes["clients"]),
@@ -209,7 +189,7 @@ def _some_in_calm(turns: tuple[Turn, ...], calm_ms: int) -> tuple[Turn, ...]:
     return (*turns[:-CALM_TURNS], *late)
 
 
-def _fault(draws: _Draws, kind: str, sizes: dict[str, int]) -> Fault:
+def _fault(draws: Draws, kind: str, sizes: dict[str, int]) -> Fault:
     known = KINDS[kind]
     slow = kind == "redis_slow"
     values: dict[str, Any] = {
@@ -229,7 +209,7 @@ def _fault(draws: _Draws, kind: str, sizes: dict[str, int]) -> Fault:
     return Fault(kind=kind, target=target, at_ms=draws.below(sizes["span_ms"] + 500), **taken)
 
 
-def _target(draws: _Draws, kind: str, sizes: dict[str, int]) -> str:
+def _target(draws: Draws, kind: str, sizes: dict[str, int]) -> str:
     first, slash, second = kind.partition("/")
     counts = {"instance": ("i", "instances"), "node": ("n", "nodes"), "client": ("c", "clients")}
     if first not in counts:
