@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from simsched.findings import REMEMBERED_MAX, CheckSettings, Findings
+from simsched.findings import CheckSettings, Findings, forget_oldest
 from simsched.ledger_entries import ABANDONED, QUEUED, RUNNING, JobEntry
 from simsched.telemetry import (
     ClaimRepeated,
@@ -151,8 +151,7 @@ class CalmRules:
     def job_created(self, event: JobCreated) -> None:
         """Which utterance it is for."""
         self._asked[event.job] = (event.session, event.utterance)
-        if len(self._asked) > REMEMBERED_MAX:
-            del self._asked[next(iter(self._asked))]
+        forget_oldest(self._asked)
 
     def _asked_again(self, job: str, work: _Work) -> bool:
         """Whether the client has asked for the utterance since the attempt began."""
@@ -180,8 +179,7 @@ class CalmRules:
             self._unheard(event.job, work, event.at_ns, instance)
             self._again(event, work)
         self._work[event.job] = _Work(event.attempt, event.at_ns, event.node, instance)
-        if len(self._work) > REMEMBERED_MAX:
-            del self._work[next(iter(self._work))]
+        forget_oldest(self._work)
 
     def _again(self, event: SlotTaken | JobAssigned | JobDispatched, work: _Work) -> None:
         """I16: nothing was broken, so one attempt is enough."""
@@ -287,8 +285,7 @@ class CalmRules:
         self._checked["I4"] += 1
         key = f"{event.inbox} {event.session} {event.instance}"
         since_ns = self._lies_ns.setdefault(key, event.at_ns)
-        if len(self._lies_ns) > REMEMBERED_MAX:
-            del self._lies_ns[next(iter(self._lies_ns))]
+        forget_oldest(self._lies_ns)
         since_ns = max(since_ns, self.acts_since(event.instance))
         if event.at_ns - since_ns > event.limit_ns:
             self._blame(
@@ -415,16 +412,14 @@ class CalmRules:
         if key in self._blamed:
             return
         self._blamed[key] = None
-        if len(self._blamed) > REMEMBERED_MAX:
-            del self._blamed[next(iter(self._blamed))]
+        forget_oldest(self._blamed)
         self._findings.add(invariant, at_ns, subject, text, instance)
 
     # Answers
 
     def utterance_cut(self, event: UtteranceCut) -> None:
         self._cut_ns[event.session, event.utterance] = event.at_ns
-        if len(self._cut_ns) > REMEMBERED_MAX:
-            del self._cut_ns[next(iter(self._cut_ns))]
+        forget_oldest(self._cut_ns)
 
     def delivered(self, event: Delivered) -> None:
         """I16: who spoke when all was whole is not told of an error."""

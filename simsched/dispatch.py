@@ -251,12 +251,9 @@ class JobDispatcher:
         """A job came to nothing: the client hears it, and the books are closed."""
         if job.ended:
             return
-        if job.status is not JobStatus.COMPLETED_NO_TEXT and self._wanted(job.request):
+        if job.status is not JobStatus.COMPLETED_NO_TEXT and self._state.wants(job.request):
             self.tell_error(job, code)
         self.end(job, JobStatus.FAILED, code)
-
-    def _wanted(self, request: JobRequest) -> bool:
-        return self._state.wants(request)
 
     def tell_error(self, job: Job, code: str) -> None:
         """The error outcome of a job, in its turn."""
@@ -314,7 +311,7 @@ class JobDispatcher:
         self._state.book.drop(job)
         births.let_go(self._state, job)
         session = self._state.sessions.get(job.request.session_id)
-        if session is not None and self._wanted(job.request):
+        if session is not None and self._state.wants(job.request):
             request = job.request
             self._delivery.elsewhere(session, request.utterance, request.target_language)
         self._let_go(job.request)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from simsched.errors import ConfigError
 from simsched.units import MS, SECOND
@@ -24,6 +24,12 @@ REMEMBERED_MAX: Final = 8_192
 """Ended things of one kind (jobs, answers, sessions) that are remembered for late repeats."""
 
 CONSERVATION: Final = "conservation"
+
+
+def forget_oldest(book: dict[Any, Any]) -> None:
+    """Drop what was put in first, if there are more than `REMEMBERED_MAX`."""
+    if len(book) > REMEMBERED_MAX:
+        del book[next(iter(book))]
 
 
 class Invariant(NamedTuple):

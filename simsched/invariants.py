@@ -27,6 +27,7 @@ from simsched.findings import (
     Findings,
     Invariant,
     Violation,
+    forget_oldest,
 )
 from simsched.ledger_entries import ABANDONED
 from simsched.line_rules import LineRules
@@ -154,8 +155,7 @@ class NodeRules:
             self._gone[event.node] = event
         self._slots.pop(event.node, None)
         self._held.pop(event.node, None)
-        if len(self._gone) > REMEMBERED_MAX:
-            del self._gone[next(iter(self._gone))]
+        forget_oldest(self._gone)
 
     def job_dispatched(self, event: JobDispatched) -> None:
         """Not to a node that is gone; news needs up to a scan, and a sound store, to get around."""
@@ -279,8 +279,7 @@ class NodeRules:
         shared = bool(lock.owner) if event.taken else not event.released_by_owner
         owner = event.owner if event.taken else ""
         self._locks[event.request] = _Lock(owner, lock.shared or shared)
-        if len(self._locks) > REMEMBERED_MAX:
-            del self._locks[next(iter(self._locks))]
+        forget_oldest(self._locks)
 
     def request_lock(self, event: RequestLock) -> None:
         self._lock_moves(event)

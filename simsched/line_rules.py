@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from simsched.findings import REMEMBERED_MAX, CheckSettings, Findings
+from simsched.findings import CheckSettings, Findings, forget_oldest
 from simsched.ledger_entries import RETRY
 from simsched.telemetry import (
     Event,
@@ -110,16 +110,14 @@ class LineRules:
     def utterance_cut(self, event: UtteranceCut) -> None:
         """Since when it can be anywhere on its instance; asked for again, it is no younger."""
         self._cut_ns.setdefault((event.instance, event.session, event.utterance), event.at_ns)
-        if len(self._cut_ns) > REMEMBERED_MAX:
-            del self._cut_ns[next(iter(self._cut_ns))]
+        forget_oldest(self._cut_ns)
 
     def job_created(self, event: JobCreated) -> None:
         """A holder's count begins; who has a node at once has not waited."""
         key = (event.instance, event.job)
         self._tries.pop(key, None)
         self._tries[key] = 1 if event.node else 0
-        if len(self._tries) > REMEMBERED_MAX:
-            del self._tries[next(iter(self._tries))]
+        forget_oldest(self._tries)
         fresh = event.node and event.attempt == FRESH and self._followed.pop(key, "") == ""
         cut_ns = self._cut_ns.get((event.instance, event.session, event.utterance), -1)
         if fresh and cut_ns >= 0:
@@ -131,8 +129,7 @@ class LineRules:
         self._leaves(*key)
         self._tries.pop(key, None)
         self._followed[key] = None
-        if len(self._followed) > REMEMBERED_MAX:
-            del self._followed[next(iter(self._followed))]
+        forget_oldest(self._followed)
 
     def job_queued(self, event: JobQueued) -> None:
         """A place at the end of the line."""
@@ -212,8 +209,7 @@ class LineRules:
     def slot_taken(self, event: SlotTaken) -> None:
         """Somebody has it, or has it still."""
         self._held[event.job, event.attempt] = (event.node, event.expires_ns)
-        if len(self._held) > REMEMBERED_MAX:
-            del self._held[next(iter(self._held))]
+        forget_oldest(self._held)
         if event.live or not event.expires_ns:  # else it is only renewed
             self._used(event.node, event.at_ns)
 
@@ -224,8 +220,7 @@ class LineRules:
     def _used(self, name: str, at_ns: int) -> None:
         self._used_ns.pop(name, None)
         self._used_ns[name] = at_ns
-        if len(self._used_ns) > REMEMBERED_MAX:
-            del self._used_ns[next(iter(self._used_ns))]
+        forget_oldest(self._used_ns)
 
     def _passes(self, now_ns: int) -> None:
         """Who still waits, though a slot was given back beside it, has been forgotten."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from simsched.findings import REMEMBERED_MAX, CheckSettings, Findings
+from simsched.findings import CheckSettings, Findings, forget_oldest
 from simsched.telemetry import Event
 
 
@@ -75,8 +75,7 @@ class OwnerRules:
             self._wrong_ns.pop(key, None)
             return
         since_ns = self._wrong_ns.setdefault(key, event.at_ns)
-        if len(self._wrong_ns) > REMEMBERED_MAX:
-            del self._wrong_ns[next(iter(self._wrong_ns))]
+        forget_oldest(self._wrong_ns)
         # Who had it before may say so once more, late, until the store tells it otherwise.
         acting = (event.instance, event.owner)
         since_ns = max(since_ns, *(self._acts_since(name) for name in acting if name))

@@ -59,9 +59,6 @@ class Recovery:
         self._rounds += 1
         return self._runtime.begin(OpKind.BACKGROUND, self._entity, self._rounds)
 
-    def _wanted(self, job: Job) -> bool:
-        return self._state.wants(job.request)
-
     def _policy_of(self, job: Job) -> Policy:
         return self._state.policy_of(job.request.session_id)
 
@@ -219,7 +216,7 @@ class Recovery:
             self._dispatcher.yield_to_other(job)
             return
         while not job.ended:
-            if job.failovers >= policy.failover_max or not self._wanted(job):
+            if job.failovers >= policy.failover_max or not self._state.wants(job.request):
                 await self._dispatcher.refuse(job, reason)
                 return
             job.failovers += 1

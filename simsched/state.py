@@ -99,10 +99,9 @@ class Session:
     __slots__ = (
         "actor", "actor_task", "answered", "asked", "audio_bytes_cut", "audio_bytes_in",
         "audio_format", "closed", "closing", "early", "features", "jobs_open", "key", "op_count",
-        "owning",
-        "preferred_node", "remembered_pool", "results", "room_code", "session_id", "silenced",
-        "source_language", "target_language", "tenant_id", "trace_id", "utterance_index",
-        "work_open",
+        "owning", "preferred_node", "remembered_pool", "results", "room_code", "session_id",
+        "silenced", "source_language", "target_language", "tenant_id", "trace_id",
+        "utterance_index", "work_open",
     )  # fmt: skip
 
     def __init__(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from simsched.findings import REMEMBERED_MAX, Tail
+from simsched.findings import Tail, forget_oldest
 from simsched.ledger_entries import Lane, UtteranceEntry
 from simsched.telemetry import ClientGone, Delivered, InstanceDown, SessionResumed, UtteranceCut
 
@@ -76,8 +76,7 @@ class UtteranceLedger:
         """Its client is connected here now: who had it before answers into a dead socket."""
         self._homes.pop(event.session, None)
         self._homes[event.session] = event.instance
-        if len(self._homes) > REMEMBERED_MAX:
-            del self._homes[next(iter(self._homes))]
+        forget_oldest(self._homes)
         for utterance in self._of(event.session):
             utterance.is_stale = True
             self.settle(utterance)
