@@ -94,9 +94,9 @@ class CalmRules:
         self, settings: CheckSettings, findings: Findings, jobs: Mapping[str, JobEntry]
     ) -> None:
         self._grace_ns = settings.scan_ns
-        # Who has lost a slot in a fault notices it at the next renewal, when half of the lease is
-        # over (and a scan, which `_hindered_ns` has in it); 0: nobody says how long leases are.
-        self._renewed_ns = settings.lease_ns // 2
+        # Who has lost a slot in a fault notices it at the next renewal, when a third of the lease
+        # is over (and a scan, which `_hindered_ns` has in it); 0: nobody says how long leases are.
+        self._renewed_ns = settings.lease_ns // 3
         self._findings = findings
         self._checked = findings.checked
         self._jobs = jobs

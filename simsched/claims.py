@@ -19,6 +19,7 @@ from simsched import births, steps
 from simsched.errors import StoreUnavailable
 from simsched.jobs import Job, JobRequest, job_name
 from simsched.placement import JobContext, Placement
+from simsched.releases import Releases
 from simsched.state import InstanceState
 from simsched.store import Claim
 from simsched.telemetry import Operation, OpKind, SlotTaken
@@ -46,9 +47,10 @@ ELSEWHERE: Final = ("BOUND", "OVER", "MOVED")
 class ClaimedCreation:
     """`create_job` of the safe design, and every later claim for the same job."""
 
-    def __init__(self, state: InstanceState, placement: Placement) -> None:
+    def __init__(self, state: InstanceState, placement: Placement, releases: Releases) -> None:
         self._state = state
         self._placement = placement
+        self._releases = releases
         self._runtime = state.runtime
         self._policy = state.policy
         self._store = state.store
@@ -160,6 +162,8 @@ class ClaimedCreation:
         return claim
 
     async def _asked(self, ctx: JobContext, job: Job, nodes: Sequence[str], site: int) -> Claim:
+        """The store's answer; what is claimed again has had its lease since it was first asked."""
+        job.asked_ns = job.asked_ns or self._runtime.now()
         claim = await self._store.claim(
             ctx.op,
             job.request.session_id,
@@ -172,6 +176,7 @@ class ClaimedCreation:
             again=job.again,
             site=site,
         )
+        job.leased_ns, job.asked_ns = job.asked_ns, 0
         if claim.verdict == "BOUND" and claim.done:
             claim = structs.replace(claim, verdict="OVER")
         self._runtime.telemetry.count(CLAIM_COUNTS.get(claim.verdict, "claims_other"))
@@ -266,14 +271,18 @@ class ClaimedCreation:
         self._runtime.telemetry.count("claims_given_up")
         await self._store.drop_binding(op, job.job_id)
         if self._state.book.get(job.job_id) is None:
-            await self._store.release_lease(op, job.job_id, claim.attempt, claim.node_id)
+            await self._releases.release(op, job.job_id, claim.attempt, claim.node_id)
 
     async def _came_too_late(self, ctx: JobContext, job: Job, claim: Claim) -> Claim:
         """The job ended while its claim was under way: close it in the store too."""
-        await self._store.complete(
-            ctx.op, job.request.session_id, job.job_id, attempt=claim.attempt, node=claim.node_id,
-            status="failed",
-        )  # fmt: skip
+        try:
+            await self._store.complete(
+                ctx.op, job.request.session_id, job.job_id, attempt=claim.attempt,
+                node=claim.node_id, status="failed",
+            )  # fmt: skip
+        except StoreUnavailable:
+            self._releases.unheard(job.job_id, claim.attempt, claim.node_id)
+            raise
         return Claim("ENDED")
 
     def _excluded(self, job: Job) -> tuple[str, ...]:
@@ -290,12 +299,11 @@ class ClaimedCreation:
         job.assign(claim.node_id, claim.attempt, reserved=True)
         # A number that a store gives out again, because it forgot, has not been answered yet.
         self._state.seen_results.pop((request.session_id, job.job_id, claim.attempt), None)
-        job.leased_ns = self._runtime.now()
         self._state.cluster.observe_load(claim.node_id, live=claim.live)
         self._state.emit(
             SlotTaken(
                 at_ns=self._runtime.now(), instance=self._runtime.instance_id,
                 node=claim.node_id, job=job.job_id, attempt=claim.attempt, live=claim.live,
-                slots=claim.slots, expires_ns=self._runtime.now() + self._policy.lease_ms * MS,
+                slots=claim.slots, expires_ns=job.leased_ns + self._policy.lease_ms * MS,
             )
         )  # fmt: skip

@@ -20,6 +20,7 @@ from simsched.inbox import DispatchToNode
 from simsched.jobs import Job, JobRequest, JobStatus
 from simsched.messages import Error, ErrorCode, JobAssign, Pipeline, UiEventType
 from simsched.placement import JobContext, Placement
+from simsched.releases import Releases
 from simsched.state import InstanceState, Session
 from simsched.store import Binding
 from simsched.telemetry import (
@@ -56,7 +57,8 @@ class JobDispatcher:
         self._policy = state.policy
         self._store = state.store
         self.placement = Placement(state)
-        self.claims = ClaimedCreation(state, self.placement)
+        self.releases = Releases(state)
+        self.claims = ClaimedCreation(state, self.placement, self.releases)
         self._phases = PhasedCreation(state, self.placement)
 
     async def create_job(self, request: JobRequest) -> Job:
@@ -371,9 +373,9 @@ class JobDispatcher:
         job.reserved = False
         node, attempt = job.node_id, job.attempt
         try:
-            await self._store.release_lease(op, job.job_id, attempt, node)
+            await self.releases.release(op, job.job_id, attempt, node)
         except StoreUnavailable:
-            self.slot_freed(job, node, attempt)  # it runs out by itself
+            self.slot_freed(job, node, attempt)  # it will be
             raise
         self.slot_freed(job, node, attempt)
 

@@ -109,6 +109,7 @@ class Job:
         "accepted_ns",
         "again",
         "announced",
+        "asked_ns",
         "attempt",
         "cancelled",
         "created_ns",
@@ -153,6 +154,7 @@ class Job:
         self.yielded = False
         self.again = False
         self.announced = False
+        self.asked_ns = 0
         self.leased_ns = 0
         self.reason = ""
 

@@ -7,7 +7,7 @@ renew, to time out and to cancel: here it is forgotten without a word.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from simsched.chance import key_of
 from simsched.errors import StoreUnavailable
@@ -18,6 +18,33 @@ from simsched.units import MS
 
 if TYPE_CHECKING:
     from simsched.dispatch import JobDispatcher
+
+RENEWALS_PER_LEASE: Final = 3
+"""A lease is renewed when one part in this many of it is over: an answer may fail to come."""
+
+RENEWED_AT_ONCE: Final = 500
+"""Leases in one call: the store does nothing else meanwhile."""
+
+RENEWAL_TRIES: Final = 2
+"""How often in one scan a renewal is asked for that gets no answer."""
+
+
+class _Held(NamedTuple):
+    """An attempt that held its slot when it was to be renewed."""
+
+    job: Job
+    node_id: str
+    attempt: int
+
+    @property
+    def member(self) -> str:
+        """What the store calls it."""
+        return f"{self.job.job_id}:{self.attempt}"
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it still holds it."""
+        return self.job.reserved and self.job.attempt == self.attempt
 
 
 class Leases:
@@ -31,12 +58,18 @@ class Leases:
         self._store = state.store
         self._entity = key_of("leases", state.runtime.instance_id)
 
+    def _may_have_left(self, job: Job) -> bool:
+        """Whether the client of a job may be at another instance: it is not here."""
+        request = job.request
+        moves = self._state.settings.shared and self._policy.job_scheme == "claim"
+        may = moves and not request.targets
+        return may and not self._runtime.links.has_client(request.session_id)
+
     async def has_left(self, job: Job) -> bool:
         """Whether the client of a job is at another instance, which goes on with it."""
-        session_id, state = job.request.session_id, self._state
-        may = state.settings.shared and self._policy.job_scheme == "claim"
-        if not may or job.request.targets or self._runtime.links.has_client(session_id):
+        if not self._may_have_left(job):
             return False
+        session_id = job.request.session_id
         op = self._runtime.begin(OpKind.BACKGROUND, self._entity, self._runtime.now())
         try:
             owner = await self._store.owner_of(op, "session", session_id, site=4)
@@ -47,28 +80,59 @@ class Leases:
         return not is_back and owner not in ("", self._runtime.instance_id)
 
     async def renew(self, op: Operation) -> None:
-        """Renew what has used half of its life."""
+        """
+        Renew what has used a third of its life.
+
+        What may have to be asked about first, because its client is not here, does not delay the
+        others.
+        """
         if self._policy.slots != "lease":
             return
-        for node_id, jobs in (await self._due()).items():
-            attempts = [job.attempt for job in jobs]
-            members = [f"{job.job_id}:{job.attempt}" for job in jobs]
+        now, age_ns = self._runtime.now(), self._policy.lease_ms * MS // RENEWALS_PER_LEASE
+        jobs = self._state.book.jobs.values()
+        aged = [job for job in jobs if job.reserved and now - job.leased_ns >= age_ns]
+        away = [job for job in aged if self._may_have_left(job)]
+        await self._renew(op, [job for job in aged if not self._may_have_left(job)])
+        await self._renew(op, [job for job in away if not await self._yielded(job)])
+
+    async def _yielded(self, job: Job) -> bool:
+        """Whether another instance goes on with a job."""
+        if not await self.has_left(job):
+            return False
+        self._dispatcher.yield_to_other(job)
+        return True
+
+    async def _renew(self, op: Operation, jobs: list[Job]) -> None:
+        """Renew the leases of jobs, many at a time."""
+        for first in range(0, len(jobs), RENEWED_AT_ONCE):
+            batch = jobs[first : first + RENEWED_AT_ONCE]
+            held = [_Held(job, job.node_id, job.attempt) for job in batch if job.reserved]
+            if held and not await self._renew_batch(op, held):
+                return
+
+    async def _renew_batch(self, op: Operation, held: list[_Held]) -> bool:
+        """Renew what is held; what gets no answer is asked for once more. False: it was in vain."""
+        for _ in range(RENEWAL_TRIES):
+            asked_ns = self._runtime.now()
             try:
-                lost = await self._store.renew(op, node_id, self._policy.lease_ms, members)
+                lost = await self._store.renew(op, self._policy.lease_ms, _by_node(held))
             except StoreUnavailable:
                 self._runtime.telemetry.count("store_unavailable")
-                return
-            for job, attempt, member in zip(jobs, attempts, members, strict=True):
-                if member in lost:
+                continue
+            for one in held:
+                if one.member in lost:
                     self._runtime.telemetry.count("leases_lost")
-                    if not await self._lost(op, job, attempt):
-                        return
-                elif job.reserved and job.attempt == attempt:  # else it has ended meanwhile
-                    self._renewed(node_id, job)
+                    if not await self._lost(op, one):
+                        return False
+                elif one.is_held:  # else it has ended meanwhile
+                    self._renewed(one, asked_ns)
+            return True
+        return False
 
-    async def _lost(self, op: Operation, job: Job, attempt: int) -> bool:
+    async def _lost(self, op: Operation, one: _Held) -> bool:
         """The store does not know a slot that is held here; False if it is away."""
-        if not job.reserved or job.attempt != attempt:
+        job = one.job
+        if not one.is_held:
             return True
         try:
             if job.followed:
@@ -98,34 +162,25 @@ class Leases:
             lease_ms=self._policy.lease_ms,
         )  # fmt: skip
         if not (job.reserved and (job.node_id, job.attempt) == (node_id, attempt)):
-            await self._store.release_lease(op, job.job_id, attempt, node_id)
+            await self._dispatcher.releases.release(op, job.job_id, attempt, node_id)
         elif known == "LOST":
             await self._dispatcher.retry(job, "STORE_LOST")
 
-    async def _due(self) -> dict[str, list[Job]]:
-        """By node, the jobs whose lease is half over."""
-        now, half_ns = self._runtime.now(), self._policy.lease_ms * MS // 2
-        aged = [
-            job
-            for job in self._state.book.jobs.values()
-            if job.reserved and now - job.leased_ns >= half_ns
-        ]
-        due: dict[str, list[Job]] = {}
-        for job in aged:
-            if await self.has_left(job):
-                self._dispatcher.yield_to_other(job)
-            elif job.reserved:
-                due.setdefault(job.node_id, []).append(job)
-        return due
-
-    def _renewed(self, node_id: str, job: Job) -> None:
-        now = self._runtime.now()
-        job.leased_ns = now
+    def _renewed(self, one: _Held, asked_ns: int) -> None:
+        """The store has renewed it between the question and now, so count from the question."""
+        one.job.leased_ns = asked_ns
         # `live` and `slots` are not known to a renewal: 0.
         self._state.emit(
             SlotTaken(
-                at_ns=now, instance=self._runtime.instance_id, node=node_id, job=job.job_id,
-                attempt=job.attempt, live=0, slots=0,
-                expires_ns=now + self._policy.lease_ms * MS,
+                at_ns=self._runtime.now(), instance=self._runtime.instance_id, node=one.node_id,
+                job=one.job.job_id, attempt=one.attempt, live=0, slots=0,
+                expires_ns=asked_ns + self._policy.lease_ms * MS,
             )
         )  # fmt: skip
+
+
+def _by_node(held: list[_Held]) -> dict[str, list[str]]:
+    members: dict[str, list[str]] = {}
+    for one in held:
+        members.setdefault(one.node_id, []).append(one.member)
+    return members

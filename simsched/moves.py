@@ -75,7 +75,9 @@ class Moves:
         if self._state.policy.slots != "lease":
             return False
         try:
-            await self._store.release_lease(op, result.job_id, result.attempt_id, result.node_id)
+            await self._dispatcher.releases.release(
+                op, result.job_id, result.attempt_id, result.node_id
+            )
         except StoreUnavailable:
             self._runtime.telemetry.count("store_unavailable")
             return False

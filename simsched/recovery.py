@@ -53,6 +53,7 @@ class Recovery:
         self._retrying: dict[str, None] = {}
         dispatcher.retry = dispatcher.claims.retry = self.retry_elsewhere
         self.leases = Leases(state, dispatcher)
+        self.releases = dispatcher.releases
         self._order_watch: dict[str, None] = {}
 
     def _background(self) -> Operation:
@@ -321,10 +322,21 @@ class Recovery:
             async with self._runtime.step(steps.TIMEOUT_SCAN, op, n=len(self._state.book.jobs)):
                 overdue = [job for job in self._state.book.jobs.values() if self._overdue(job)]
             await self.leases.renew(op)
+            await self._say_released(op)
             self._runtime.end(op)
             for job in overdue:
                 await self._time_out(job)
             self._sweep_orders()
+
+    async def _say_released(self, op: Operation) -> None:
+        """Give back the slots that the store has not heard of, to whoever waits for one."""
+        try:
+            freed = await self.releases.say_again(op)
+        except StoreUnavailable:
+            self._runtime.telemetry.count("store_unavailable")
+            return
+        for node_id in freed:
+            await self.slot_freed(node_id)
 
     def _overdue(self, job: Job) -> bool:
         now = self._runtime.now()

@@ -313,14 +313,14 @@ class ResultHandler:
         Report the end once, fenced by the attempt; the store's verdict.
 
         A store that is away does not cost the client its answer: the job is ours, its attempt is
-        current, and the lease runs out by itself. A session that has moved to another instance
-        is answered there.
+        current, its slot is given back later. A session that has moved is answered elsewhere.
         """
         node, attempt = job.node_id, job.attempt
         try:
             verdict = await self._report_end(op, job, attempt, status)
         except StoreUnavailable:
             self._runtime.telemetry.count("store_unavailable")
+            self._dispatcher.releases.unheard(job.job_id, attempt, node)
             self._delivery.alone(job.request)
             verdict = "ACCEPTED"
         if job.reserved and job.attempt == attempt:

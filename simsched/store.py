@@ -10,7 +10,7 @@ outcome unknown, and every script may be repeated with the same arguments.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -386,12 +386,13 @@ class CellStore:
         return score is not None
 
     async def renew(
-        self, op: Operation, node: str, lease_ms: int, members: Sequence[str]
+        self, op: Operation, lease_ms: int, held: Mapping[str, Sequence[str]]
     ) -> list[str]:
-        """Extend leases of a node; returns the members that were lost."""
-        reply = await self._store.script(
-            steps.RENEW, op, "renew", [self._leases(node)], [lease_ms, *members]
-        )
+        """Extend leases, given by node; returns the members that were lost."""
+        keys = [self._leases(node) for node in held]
+        members = [member for of_node in held.values() for member in of_node]
+        args: list[str | int] = [lease_ms, *map(len, held.values()), *members]
+        reply = await self._store.script(steps.RENEW, op, "renew", keys, args)
         return [_text(member) for member in _items(reply)]
 
     async def node_gone(self, op: Operation, node: str, *, since_ns: int) -> bool:

@@ -41,6 +41,7 @@ async def _said_again(
     try:
         if state.policy.slots == "lease":
             await _restore_jobs(state, op, recovery)
+            await recovery.releases.say_again(op)
         await nodes.store_again(op)
         for node_id, since_ns in list(state.gone_unsaid.items()):
             if node_id not in state.cluster.local:

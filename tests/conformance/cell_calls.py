@@ -82,7 +82,7 @@ CALLS: dict[str, list[Call]] = {
     ],
     "claim_of": [lambda s, op: s.claim_of(op, "j-1"), lambda s, op: s.claim_of(op, "j-9")],
     "claimed_by": [lambda s, op: s.claimed_by(op, "j-1")],
-    "renew": [lambda s, op: s.renew(op, "n2", 60_000, ["j-1:1", "j-9:1"])],
+    "renew": [lambda s, op: s.renew(op, 60_000, {"n1": ["j-9:1"], "n2": ["j-1:1", "j-9:1"]})],
     "complete": [
         partial(_complete, job="j-1", attempt=9),
         *[partial(_complete, job="j-1", attempt=1)] * 2,

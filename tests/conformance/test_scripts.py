@@ -206,10 +206,16 @@ class Scripts(RuleBasedStateMachine):
     def release_lease(self, job: str, node: str, attempt: int) -> None:
         self.run("release_lease", [cell("lease", node)], [job, attempt])
 
-    @rule(node=NODES, ttl_ms=TTLS_MS, jobs=st.lists(JOBS, max_size=3), attempt=ATTEMPTS)
-    def renew(self, node: str, ttl_ms: int, jobs: list[str], attempt: int) -> None:
-        members = [f"{job}:{attempt}" for job in jobs]
-        self.run("renew", [cell("lease", node)], [self.lasting(ttl_ms), *members])
+    @rule(
+        held=st.dictionaries(NODES, st.lists(JOBS, max_size=3), max_size=3),
+        ttl_ms=TTLS_MS,
+        attempt=ATTEMPTS,
+    )
+    def renew(self, held: dict[str, list[str]], ttl_ms: int, attempt: int) -> None:
+        keys = [cell("lease", node) for node in held]
+        members = [f"{job}:{attempt}" for jobs in held.values() for job in jobs]
+        counts = [len(jobs) for jobs in held.values()]
+        self.run("renew", keys, [self.lasting(ttl_ms), *counts, *members])
 
     @rule(node=NODES, instance=INSTANCES, since=SINCE_US)
     def node_gone(self, node: str, instance: str, since: int) -> None:

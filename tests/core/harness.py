@@ -75,7 +75,7 @@ class DoubleStore:
     One key space for all instances; each call may take time or fail.
 
     `delay_ns(step)` is waited before the call takes effect and again before its answer arrives;
-    `down(step)` says that it gets no answer.
+    `down(step)` says that it gets no answer, `deaf(step)` that it is executed and its answer lost.
     """
 
     def __init__(self, keys: LuaKeySpace, runtime: Runtime) -> None:
@@ -84,6 +84,7 @@ class DoubleStore:
         self.calls: list[tuple[str, int]] = []
         self.delay_ns: Callable[[Step], int] = lambda _step: 0
         self.down: Callable[[Step], bool] = lambda _step: False
+        self.deaf: Callable[[Step], bool] = lambda _step: False
 
     async def command(self, step: Step, op: Operation, *words: str | int, site: int = 0) -> Reply:
         return await self._call(step, site, lambda now: self._keys.command(now, *words))
@@ -119,6 +120,8 @@ class DoubleStore:
         reply = action(EPOCH_MS * 1_000 + self._runtime.now() // 1_000)
         if half:
             await self._runtime.sleep(half)
+        if self.deaf(step):
+            raise StoreUnavailable(step.name)
         return reply
 
 
@@ -374,6 +377,13 @@ class Core:
     def start(self, coro: Any) -> Any:
         """A task beside the scenario."""
         return self._runtimes[0].start(coro, name="scenario")
+
+    def leases(self, node_id: str) -> list[str]:
+        """Which attempts hold a slot of a node in the store, lapsed ones too."""
+        key = f"{{cell}}:leases:{node_id}"
+        members = self.stores[0]._keys.command(EPOCH_MS * 1_000, "ZRANGE", key, 0, -1)
+        assert isinstance(members, list)
+        return [str(member, "ascii") for member in members if isinstance(member, bytes)]
 
     def play(self, scenario: Callable[[Core], Awaitable[None]]) -> None:
         """Run a scenario to its end."""

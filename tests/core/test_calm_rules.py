@@ -41,7 +41,7 @@ BROKEN: dict[str, tuple[str, list[t.Event]]] = {
     ),
     "an attempt runs whose lease is gone": ("I2", [*GIVEN, RUNS, fact(t.SlotsCounted, 5 * SECOND)]),
     "a slot that was lost in a fault is never taken again": (
-        "I2", [*GIVEN, RUNS, FORGOT, fact(t.SlotsCounted, 7 * SECOND)],
+        "I2", [*GIVEN, RUNS, FORGOT, fact(t.SlotsCounted, 6 * SECOND)],
     ),
     "a slot is not said again to a store that has come back": (
         "I2", [*GIVEN, RUNS, EMPTY, fact(t.SlotsCounted, 5 * SECOND)],
@@ -87,7 +87,7 @@ HONEST: dict[str, tuple[str, list[t.Event]]] = {
         "I2", [*GIVEN, RUNS, EMPTY, fact(t.SlotsCounted, 4 * SECOND)],
     ),
     "a slot that was lost in a fault is taken again in time": (
-        "I2", [*GIVEN, RUNS, FORGOT, fact(t.SlotsCounted, 6 * SECOND),
+        "I2", [*GIVEN, RUNS, FORGOT, fact(t.SlotsCounted, 5 * SECOND),
                fact(t.SlotsCounted, 9 * SECOND, held=("j:1",))],
     ),
     "another has got the slot that was lost in a fault": (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from simsched.messages import Error, Extra, JobAck, JobAssign, TranslationResult, UiEvent
-from simsched.models.runtime import EPOCH_MS
 from simsched.telemetry import JobEnded, ResultAccepted, ResultSuppressed
 from tests.core.harness import MS, Core, left_over
 
@@ -237,56 +236,6 @@ def test_an_assignment_that_cannot_be_sent_goes_elsewhere() -> None:
     assert core.story() == ["DISPATCHED 0", "DISPATCHED 1"] or core.story() == [
         "DISPATCHED 1", "DISPATCHED 0",
     ]  # fmt: skip
-
-
-def test_a_lease_is_renewed_for_as_long_as_the_job_runs() -> None:
-    """A job of 8 s on leases of 2 s: nobody else gets its slot."""
-    core = Core("safe,lease_ms=2000")
-    core.node("n1")
-
-    async def scenario(core: Core) -> None:
-        core.open()
-        core.open("s-2")
-        await core.settle()
-        core.utter(0)
-        for second in range(8):
-            await core.at(1_000 * second + 500)
-            core.beat("n1", running=0)
-        core.utter(0, "s-2")
-        await core.at(8_500)
-        assert len(core.assigned()) == 1
-        core.answer(core.assigned()[0][1], "n1")
-        await core.settle(100)
-
-    core.play(scenario)
-    assert len(core.assigned()) == 2
-    assert "leases_lost" not in core.notes.counts
-
-
-@pytest.mark.parametrize("taken", [False, True], ids=["forgotten", "another has the job"])
-def test_a_lease_that_is_lost_is_taken_again_or_its_job_tried_again(taken: bool) -> None:
-    """The store forgets a slot, and maybe grants the job to somebody else meanwhile."""
-    core = two_nodes("safe,lease_ms=2000")
-
-    async def scenario(core: Core) -> None:
-        core.open()
-        await core.settle()
-        core.utter(0)
-        await core.settle()
-        node, job = core.assigned()[0]
-        keys, bound = core.stores[0]._keys, f"{{cell}}:bind:{job.job_id}"
-        now_us = EPOCH_MS * 1_000 + core.now_ms() * 1_000
-        held = keys.command(now_us, "DEL", f"{{cell}}:leases:{node}")
-        assert held == 1
-        if taken:
-            assert keys.command(now_us, "HSET", bound, "owner", "i-9") == 0
-        await core.at(2_500)
-        members = keys.command(now_us, "ZRANGE", f"{{cell}}:leases:{node}", 0, -1)
-        assert members == ([] if taken else [f"{job.job_id}:1".encode()])
-        assert [message.attempt_id for _, message in core.assigned()] == ([1, 2] if taken else [1])
-
-    core.play(scenario)
-    assert core.notes.counts["leases_lost"] == 1
 
 
 def test_a_silent_node_is_given_up() -> None:

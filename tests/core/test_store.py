@@ -86,11 +86,11 @@ def test_renewing_keeps_what_lives_and_names_what_is_lost() -> None:
     async def calls(store: CellStore, op: Operation, core: Core) -> None:
         await claim(store, op, "a")
         await core.settle(900)
-        assert await store.renew(op, "n1", 1_000, ["a:1", "z:1"]) == ["z:1"]
+        assert await store.renew(op, 1_000, {"n2": ["y:1"], "n1": ["a:1", "z:1"]}) == ["y:1", "z:1"]
         await core.settle(900)
-        assert await store.renew(op, "n1", 1_000, ["a:1"]) == []
+        assert await store.renew(op, 1_000, {"n1": ["a:1"]}) == []
         await core.settle(1_001)
-        assert await store.renew(op, "n1", 1_000, ["a:1"]) == ["a:1"]
+        assert await store.renew(op, 1_000, {"n1": ["a:1"]}) == ["a:1"]
 
     on_a_store(calls)
 

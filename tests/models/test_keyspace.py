@@ -228,7 +228,7 @@ def test_live_leases_never_exceed_slots_and_a_job_completes_once(
             space.script(now_us, "release_lease", [f"lease:{node}"], [job, attempt])
         elif action == "renew":
             member = f"{job}:{attempt}"
-            space.script(now_us, "renew", [f"lease:{node}"], [LEASE_MS, member])
+            space.script(now_us, "renew", [f"lease:{node}"], [LEASE_MS, 1, member])
         else:
             keys = [f"lease:{node}", f"node:{node}", f"owner:{node}"]
             space.script(now_us, "node_gone", keys, ["i1", 0])

@@ -194,7 +194,7 @@ CORE: Final = (
     Mutant(
         "lost-leases-only-counted",
         "a slot that the store does not know any more is not taken again",
-        _code("leases:Leases._lost", "if not job.reserved or job.attempt != attempt:", "if True:"),
+        _code("leases:Leases._lost", "if not one.is_held:", "if True:"),
         ("I2",),
     ),
     Mutant(
