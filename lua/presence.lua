@@ -4,7 +4,8 @@
 -- KEYS:    1 zset of instances, scored by when their sign expires; 2 hash of their versions
 -- ARGV:    1 instance; 2 ttl_ms; 3 version
 -- returns: {the other instances whose sign has expired, sorted by their bytes;
---          every instance that is not forgotten, each followed by its version, 1 if it says none;
+--          every instance that is not forgotten, each followed by its version, 1 if it says none,
+--          and by its sign: another one whenever it has given one;
 --          1 if an earlier sign of this instance is known, else 0}
 -- atomic with respect to: presence
 local now = now_us()
@@ -18,14 +19,15 @@ for i = 1, #old do
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', forgotten)
 local members = redis.call('ZRANGE', KEYS[1], '0', '-1')
-local gone, versions = {}, {}
+local gone, signs = {}, {}
 for i = 1, #members do
   local expiry = redis.call('ZSCORE', KEYS[1], members[i])
   if tonumber(expiry) < now and members[i] ~= ARGV[1] then
     gone[#gone + 1] = members[i]
   end
-  versions[#versions + 1] = members[i]
-  versions[#versions + 1] = redis.call('HGET', KEYS[2], members[i]) or '1'
+  signs[#signs + 1] = members[i]
+  signs[#signs + 1] = redis.call('HGET', KEYS[2], members[i]) or '1'
+  signs[#signs + 1] = expiry
 end
 
 -- A server's own string order follows its locale, so bytes are compared here.
@@ -39,4 +41,4 @@ local function before(a, b)
   return #a < #b
 end
 table.sort(gone, before)
-return {gone, versions, known and 1 or 0}
+return {gone, signs, known and 1 or 0}

@@ -396,10 +396,13 @@ class CalmRules:
         if job.state != RUNNING or not lasts:
             return
         self._checked["I2"] += 1
-        acts_ns = self.acts_since(work.instance)
+        if f"{job_id}:{attempt}" in event.held:
+            return
+        # What another instance said late of the node may have cost it its slot.
+        acts_ns, calm = self.acts_since(work.instance), self._hindered_ns < work.since_ns
         again_ns = max(acts_ns, since_ns, self._unsaid_ns + self._renewed_ns)
         renews = self._renewed_ns > 0 and event.at_ns > again_ns
-        if (acts_ns < work.since_ns or renews) and f"{job_id}:{attempt}" not in event.held:
+        if calm or renews:
             self._blame(
                 f"bare {job_id}:{attempt}", "I2", event.at_ns, event.node,
                 f"I2c: {job_id} attempt {attempt} runs without a slot",

@@ -226,11 +226,15 @@ class ClaimedCreation:
         """
         Whether the attempt is lost with its node, or one that this instance has given up.
 
-        That a node is gone may be old news: the store has dropped its leases, or it has not.
+        One of its own that it has left to another instance, which had the session meanwhile, goes
+        on. That a node is gone may be old news: the store has dropped its leases, or it has not.
         """
         if claim.owner == self._runtime.instance_id:
-            return True
-        if not self._state.cluster.is_gone(claim.node_id):
+            left = self._state.left_to_others.pop(job.job_id, None)
+            if left != (claim.node_id, claim.attempt):
+                await self._releases.release(op, job.job_id, claim.attempt, claim.node_id)
+                return True
+        elif not self._state.cluster.is_gone(claim.node_id):
             return False
         return not await self._store.has_lease(op, job.job_id, claim.attempt, claim.node_id)
 

@@ -311,6 +311,7 @@ class JobDispatcher:
         self._state.pending.remove(job.request.pair, job)
         job.cancelled = True
         self._state.book.drop(job)
+        self._state.leave_to_other(job)
         births.let_go(self._state, job)
         session = self._state.sessions.get(job.request.session_id)
         if session is not None and self._state.wants(job.request):

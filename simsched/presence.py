@@ -2,9 +2,10 @@
 Who is there: signs of life, and what an instance does when another has gone.
 
 Every instance gives a sign three times within `presence_ns`. Who has given none for so long counts
-as gone: its nodes are not chosen any more, and what they had of ours goes elsewhere at once. It may
-only have been paused: then its own jobs go on when it wakes, fenced by their attempts, and its
-nodes count again as soon as it announces them.
+as gone, by the store's clock or, should that be put back, by our own: its nodes are not chosen any
+more, and what they had of ours goes elsewhere at once. It may only have been paused: then its own
+jobs go on when it wakes, fenced by their attempts, and its nodes count again as soon as it
+announces them.
 
 A session moves when its client resumes it here. It is ours from then on, in the store, so that its
 old instance cannot answer for it any more; and what lies unread in the inbox of an instance that is
@@ -52,7 +53,8 @@ class Presence:
         self._runtime = state.runtime
         self._store = state.store
         self._entity = key_of("presence", state.runtime.instance_id)
-        self._seen: dict[str, int] = {}
+        # The last sign of everybody, and when it was first seen here.
+        self._seen: dict[str, tuple[str, int]] = {}
         self._watched: dict[str, None] = {}
         self.on_forgotten: Callable[[], None] = lambda: None
         """Told that the store knows nothing of us any more."""
@@ -73,7 +75,7 @@ class Presence:
             if self._store.forgot:
                 self._runtime.telemetry.count("store_forgot")
                 self.on_forgotten()
-            await self._look_after(op, [*gone, *self._missing()])
+            await self._look_after(op, list(dict.fromkeys((*gone, *self._silent()))))
         except StoreUnavailable:
             self._runtime.telemetry.count("store_unavailable")
         self._runtime.end(op)
@@ -87,15 +89,21 @@ class Presence:
             self._runtime.telemetry.count("store_unavailable")
         self._runtime.end(op)
 
-    def _missing(self) -> list[str]:
-        """Who was there once and is in no list any more: a store that forgot knows no dead."""
-        now = self._runtime.now()
-        for name in self._store.versions:
-            self._seen[name] = now
-        for name in [name for name, at_ns in self._seen.items() if now - at_ns > FORGOTTEN_NS]:
-            del self._seen[name]
-        limit_ns = self._state.settings.presence_ns
-        return [name for name, at_ns in self._seen.items() if now - at_ns > limit_ns]
+    def _silent(self) -> list[str]:
+        """
+        Who has given no new sign for too long, by this instance's own clock.
+
+        A store that forgot knows no dead, and one whose clock was put back knows them late.
+        """
+        now, signs, seen = self._runtime.now(), self._store.signs, self._seen
+        for name, sign in signs.items():
+            if name not in seen or seen[name][0] != sign:
+                seen[name] = (sign, now)
+        for name in [name for name, (_, at_ns) in seen.items() if now - at_ns > FORGOTTEN_NS]:
+            if name not in signs:
+                del seen[name]
+        limit_ns, me = self._state.settings.presence_ns, self._runtime.instance_id
+        return [name for name, (_, at_ns) in seen.items() if now - at_ns > limit_ns and name != me]
 
     async def _look_after(self, op: Operation, gone: list[str]) -> None:
         before, self._state.gone_instances = self._state.gone_instances, tuple(gone)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from simsched.canary import Canary
 from simsched.cluster import Cluster
 from simsched.groups import GroupBook, Playback
-from simsched.jobs import JobBook, JobRequest, PendingQueue
+from simsched.jobs import Job, JobBook, JobRequest, PendingQueue
 from simsched.letters import NEWEST
 from simsched.messages import JobResult
 from simsched.nodes import HealthLimits
@@ -36,7 +36,7 @@ SCAN_NS: Final = SECOND
 """Period of the timeout scan (domain 8.5)."""
 
 ENDED_REMEMBERED: Final = 1_024
-"""Ends of jobs that are said again to a store that comes back, the latest ones."""
+"""The latest jobs that ended, for a store that comes back, and that were left to others."""
 
 INBOX_MAX: Final = 200
 """Events of one session that may wait; audio beyond it is refused (domain 2.7)."""
@@ -175,6 +175,8 @@ class InstanceState:
         self.gone_instances: tuple[str, ...] = ()
         self.moved_here: dict[str, None] = {}
         self.ended: deque[EndedJob] = deque(maxlen=ENDED_REMEMBERED)
+        # Attempts that ran when another instance took their jobs over: node and attempt.
+        self.left_to_others: dict[str, tuple[str, int]] = {}
         self.turn = 0
         self.draining = False
 
@@ -210,6 +212,13 @@ class InstanceState:
     def answers_here(self, session_id: str) -> bool:
         """Whether a session has moved here and its client is connected: who has it answers it."""
         return session_id in self.moved_here and self.runtime.links.has_client(session_id)
+
+    def leave_to_other(self, job: Job) -> None:
+        """Another instance goes on with a job; should it come back, so does what runs of it."""
+        if job.dispatched:
+            self.left_to_others[job.job_id] = (job.node_id, job.attempt)
+            if len(self.left_to_others) > ENDED_REMEMBERED:
+                del self.left_to_others[next(iter(self.left_to_others))]
 
     def emit(self, event: Event) -> None:
         """Record one fact."""

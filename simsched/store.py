@@ -353,8 +353,9 @@ class CellStore:
         words = [_text(word) for word in _items(said)]
         self.versions = {
             name: int(version) if version.isdigit() else OLDEST
-            for name, version in zip(words[::2], words[1::2], strict=True)
+            for name, version in zip(words[::3], words[1::3], strict=True)
         }
+        self.signs = dict(zip(words[::3], words[2::3], strict=True))
         self.forgot, self._is_present = self._is_present and known == 0, True
         return [_text(name) for name in _items(gone)]
 

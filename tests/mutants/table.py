@@ -148,8 +148,9 @@ SCRIPTS: Final = (
     ),
     Mutant(
         "presence-sees-nobody-gone",
-        "presence.lua tells of no instance whose sign has expired",
-        _lua("presence", "return {gone,", "return {{},"),
+        "presence.lua tells of no instance whose sign has expired, and nobody looks itself",
+        (Lua("presence", "return {gone,", "return {{},"),
+         Code("presence:Presence._silent", "now - at_ns > limit_ns", "False")),
         ("I4",),
     ),
     Mutant(
