@@ -67,7 +67,7 @@ class Played:
 
     Attributes:
         violations: what broke, in order.
-        digest: of all events.
+        digest: of all events; "" if it was not asked for.
         tape: the departures that were taken.
         hit: how often a fault of a kind hit an instance in a step (or at a `time` elsewhere).
         events: how many events the run had.
@@ -87,7 +87,13 @@ class HuntedWorld:
     """One case in the making."""
 
     def __init__(
-        self, case: Case, tape: Tape, story: Story | None = None, keys: LuaKeySpace | None = None
+        self,
+        case: Case,
+        tape: Tape,
+        story: Story | None = None,
+        keys: LuaKeySpace | None = None,
+        *,
+        hashed: bool = True,
     ) -> None:
         self.case = case
         system = case.system
@@ -104,7 +110,7 @@ class HuntedWorld:
         self._charges = self._costs.charges()
         self._operations = Operations()
         self.checker = Checker(_check_settings(self.policy, case))
-        self.journal = Journal(self.checker, story)
+        self.journal = Journal(self.checker, story, hashed=hashed)
         self.redis = FaultyRedis(self.kernel, keys)
         if self.policy.slots == "lease":
             self.redis.heed(lambda: self.kernel.now, self.emit)
@@ -388,14 +394,20 @@ class HuntedWorld:
         )  # fmt: skip
 
 
-def play(case: Case, *, tape: Tape | None = None, tell: Story | None = None) -> Played:
-    """Play a case; without a tape, with the case's own departures."""
+def play(
+    case: Case, *, tape: Tape | None = None, tell: Story | None = None, hashed: bool = True
+) -> Played:
+    """
+    Play a case; without a tape, with the case's own departures.
+
+    `hashed` false: nobody will compare the run with another one, so it needs no digest.
+    """
     keys = SPARE.pop() if SPARE else LuaKeySpace()
     keys.clear()
     gc_was = gc.isenabled()
     gc.disable()  # a world lives and goes as a whole: one look at its remains is enough
     try:
-        return HuntedWorld(case, tape or Tape(case.tape), tell, keys).run()
+        return HuntedWorld(case, tape or Tape(case.tape), tell, keys, hashed=hashed).run()
     finally:
         SPARE.append(keys)
         if gc_was:

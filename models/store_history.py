@@ -62,33 +62,33 @@ class StoreHistory:
         self, now_us: int, name: str, keys: Sequence[str], args: Sequence[str | int]
     ) -> Reply:
         """Run a script and listen."""
-        owner = self._owner(now_us, name, keys)
         reply = self._keys.script(now_us, name, keys, args)
-        if owner:
-            self._granted_for(owner, name, args, reply)
+        if name in OWNER_KEYS and self._grants(name, args, reply):
+            self._granted_for(self._owner(now_us, keys[OWNER_KEYS[name]]), name, args)
         listener = self._listeners.get(name)
         if listener is not None:
             listener(keys, args, reply)
         return reply
 
-    def _owner(self, now_us: int, script: str, keys: Sequence[str]) -> str:
-        """Whose the session of a claim or an end is, as the store knows it before; "": nobody's."""
-        place = OWNER_KEYS.get(script)
-        if place is None:
-            return ""
-        found: Any = self._keys.command(now_us, "HMGET", keys[place], "expires_us", "owner")
+    def _owner(self, now_us: int, key: str) -> str:
+        """Whose the session of a claim or an end is, which neither changes; "": nobody's."""
+        found: Any = self._keys.command(now_us, "HMGET", key, "expires_us", "owner")
         alive = found[0] is not None and int(found[0]) >= now_us
         return found[1].decode() if alive else ""
 
-    def _granted_for(self, owner: str, script: str, args: Sequence[Any], reply: Any) -> None:
+    def _grants(self, script: str, args: Sequence[Any], reply: Any) -> bool:
         """A job that is closed after a failure, or once more, is nobody's any more."""
-        job = str(args[0])
-        ends = script == "complete" and args[2] == "completed" and job not in self._ended
-        if reply[0] == b"CLAIMED" or (ends and reply[0] == b"ACCEPTED"):
+        if script == "claim":
+            return bool(reply[0] == b"CLAIMED")
+        first = args[2] == "completed" and str(args[0]) not in self._ended
+        return bool(first and reply[0] == b"ACCEPTED")
+
+    def _granted_for(self, owner: str, script: str, args: Sequence[Any]) -> None:
+        if owner:
             self._emit(
                 GrantedFor(
-                    at_ns=self._now_ns(), instance="", job=job, what=script,
-                    asker=str(args[5 if ends else 2]), owner=owner,
+                    at_ns=self._now_ns(), instance="", job=str(args[0]), what=script,
+                    asker=str(args[2 if script == "claim" else 5]), owner=owner,
                 )
             )  # fmt: skip
 

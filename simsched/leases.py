@@ -91,6 +91,8 @@ class Leases:
         now, age_ns = self._runtime.now(), self._policy.lease_ms * MS // RENEWALS_PER_LEASE
         jobs = self._state.book.jobs.values()
         aged = [job for job in jobs if job.reserved and now - job.leased_ns >= age_ns]
+        if not aged:
+            return
         away = [job for job in aged if self._may_have_left(job)]
         await self._renew(op, [job for job in aged if not self._may_have_left(job)])
         await self._renew(op, [job for job in away if not await self._yielded(job)])
