@@ -31,7 +31,15 @@ from typing import Any, Final, cast
 
 from simsched.errors import StoreUnavailable
 from simsched.inbox import InboxEvent
-from simsched.letters import NEWER, NEWEST, OLDEST, REPEATED, Letters, encode_event, version_of
+from simsched.letters import (
+    NEWER,
+    NEWEST,
+    REPEATED,
+    Letters,
+    common_version,
+    encode_event,
+    version_of,
+)
 from simsched.live.redis_connection import RedisConnection, RedisFailure
 from simsched.live.redis_wire import Word
 from simsched.live.sinks import Sink
@@ -79,7 +87,7 @@ class Inbox:
         sink: where is counted what was dropped.
         cell: the cell's name, part of all keys.
         letters: how we write and read.
-        version_of: what another instance reads; 0: that is not known yet.
+        versions: what everybody in the cell reads, as far as it is known.
 
     Attributes:
         tasks: what runs for as long as we are there; whoever started us watches over them.
@@ -96,7 +104,7 @@ class Inbox:
         *,
         cell: str = "cell",
         letters: Letters | None = None,
-        version_of: Callable[[str], int] = lambda _name: 0,
+        versions: Callable[[], Mapping[str, int]] = dict,
         ttl_s: float = TTL_S,
         block_ms: int = BLOCK_MS,
         entries_max: int = ENTRIES_MAX,
@@ -109,7 +117,7 @@ class Inbox:
         self._sink = sink
         self._cell = cell
         self._letters = letters or Letters(instance_id, secrets.token_hex(4))
-        self._version_of = version_of
+        self._versions = versions
         self._older: dict[str, int] = {}
         self._asked: dict[str, int] = {}
         self._returns: dict[bytes, asyncio.Task[None]] = {}
@@ -146,14 +154,15 @@ class Inbox:
         return reply is not None
 
     async def _reader_of(self, step: Step, op: Operation, instance_id: str) -> int:
-        """The version that an instance reads; of one that has only just come the store is asked."""
-        version = self._version_of(instance_id) or self._asked.get(instance_id, 0)
-        if not version:
+        """The version to write in; of one that has only just come the store is asked."""
+        said = {instance_id: self._asked[instance_id]} if instance_id in self._asked else {}
+        said |= self._versions()
+        if instance_id not in said:
             key = "{" + self._cell + "}:versions"
-            said = await self._store.command(step, op, "HGET", key, instance_id, site=2)
-            if isinstance(said, bytes) and said.isdigit():
-                version = self._asked[instance_id] = int(said)
-        return min(version or OLDEST, self._older.get(instance_id, NEWEST))
+            found = await self._store.command(step, op, "HGET", key, instance_id, site=2)
+            if isinstance(found, bytes) and found.isdigit():
+                said[instance_id] = self._asked[instance_id] = int(found)
+        return min(common_version(said, instance_id), self._older.get(instance_id, NEWEST))
 
     def _append(self, instance_id: str, fields: Mapping[bytes, bytes]) -> list[str | int | bytes]:
         return [

@@ -210,7 +210,7 @@ class Instance:
             cell=store.cell, ttl_s=INBOX_LIVES * store.presence_s, block_ms=store.inbox_block_ms,
             entries_max=store.inbox_length_max,
             letters=Letters(self.instance_id, secrets.token_hex(4), store.protocol_version),
-            version_of=lambda name: self.scheduler.state.store.versions.get(name, 0),
+            versions=lambda: self.scheduler.state.store.versions,
         )  # fmt: skip
         await inbox.start()
         for task in inbox.tasks:

@@ -13,7 +13,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from simsched.inbox import ForwardResult, InboxEvent
-from simsched.letters import NEWEST, OLDEST, REPEATED, Fields, Letters, Read, decode_event
+from simsched.letters import (
+    NEWEST,
+    REPEATED,
+    Fields,
+    Letters,
+    Read,
+    common_version,
+    decode_event,
+)
 from simsched.messages import JobResult
 from simsched.models.faulty_redis import FaultyRedis, StoreProbe
 from simsched.models.links import LATE_NS, Network
@@ -115,7 +123,7 @@ class FaultyNetwork(Network):
     ) -> bool:
         """Append to an instance's stream, if it has one; read when it can be."""
         versions = self.schedulers[sender].state.store.versions
-        fields = self.hands[sender].write(event, instance_id, versions.get(instance_id, OLDEST))
+        fields = self.hands[sender].write(event, instance_id, common_version(versions, instance_id))
         if fields is None:
             return False
         words = [word for pair in fields.items() for word in pair]

@@ -1,10 +1,11 @@
 """
 Entries of inboxes as they are written: two versions of the protocol between instances.
 
-An instance writes in the lower of its own version and the reader's, which the reader announces with
-its signs of life; of whom nothing is known yet, the oldest is assumed. It reads its own version and
-all before; fields that it does not know it passes over. What is newer than itself it refuses, and
-whoever carries entries sees to it that nothing is lost by that.
+An instance writes in the oldest version that anybody in the cell speaks, itself included: should
+the reader die, any of the others reads what lies in its inbox. Versions are announced with the
+signs of life; of whom nothing is known yet, the oldest is assumed. An instance reads its own
+version and all before; fields that it does not know it passes over. What is newer than itself it
+refuses, and whoever carries entries sees to it that nothing is lost by that.
 
 - **1**: `kind` and `body`, the event as MessagePack.
 - **2**: also `version`, the sender (`from`), which of its lives (`life`) and the `number` of the
@@ -158,6 +159,11 @@ class Letters:
         if len(seen) > NUMBERS_MAX:
             seen.popitem(last=False)
         return False
+
+
+def common_version(said: Mapping[str, int], to: str) -> int:
+    """What an entry may be written in, by what everybody says to speak."""
+    return min((said.get(to, OLDEST), *said.values()))
 
 
 def version_of(fields: Mapping[bytes, bytes]) -> int:

@@ -107,6 +107,7 @@ class CellStore:
         self._store = store
         self._version = version
         self.versions: dict[str, int] = {}
+        self.signs: dict[str, str] = {}
         self.forgot = False
         self._is_present = False
         self._instance = instance_id

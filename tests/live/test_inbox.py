@@ -203,7 +203,7 @@ def test_what_a_reader_cannot_read_is_written_again_in_its_version() -> None:
 
     async def main() -> None:
         async with (
-            instance(server, "new", version_of=lambda _name: 2) as new,
+            instance(server, "new", versions=lambda: {"old": 2}) as new,
             instance(server, "old", letters=in_version("old", 1)) as old,
         ):
             events = [letter(number) for number in range(20)]
@@ -231,7 +231,7 @@ def test_what_nobody_can_write_again_waits_for_who_can_read_it() -> None:
 
     async def main() -> None:
         async with instance(server, "old", letters=in_version("old", 1)) as old:
-            async with instance(server, "new", version_of=lambda _name: 2) as new:
+            async with instance(server, "new", versions=lambda: {"old": 2}) as new:
                 await new.reader.close()  # it hears nothing more
                 assert await new.tell("old", letter(1))
                 await until(lambda: old.sink.counts.get("inbox_too_new", 0) == 1)
@@ -257,7 +257,7 @@ def test_an_entry_that_comes_back_after_a_failover_is_handled_once() -> None:
 
     async def main() -> None:
         async with (
-            instance(server, "a", version_of=lambda _name: 2) as a,
+            instance(server, "a", versions=lambda: {"b": 2}) as a,
             instance(server, "b") as b,
         ):
             call, kept = a.store.connection.call, in_version("a", 2)
