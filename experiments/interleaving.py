@@ -345,6 +345,7 @@ def _add_node(states: Sequence[InstanceState], home: InstanceState) -> None:
     beat = home.store.heartbeat(
         home.runtime.begin(0, 0, 0), record.node_id, slots=record.slots, running=0,
         health="ready", since_ns=0,
+        counters=home.policy.slots == "counter",
         resets=home.policy.heartbeat_reserved == "resets",
     )  # fmt: skip
     _run_through(beat)

@@ -11,9 +11,10 @@ store itself. Rules:
   one, so "no such instance" and "appended" are told apart atomically, in one round trip. It
   outlives its instance long enough for others to read what is for sessions that moved to them;
 - bounded: the oldest entries of a full inbox are dropped;
-- an entry is written in a version that its reader speaks, and one that comes twice is handled
-  once (`letters`). One that is newer than we are goes back to its writer, who writes it again in
-  an older version; if that one is gone, it is put aside until somebody under our name can read it;
+- an entry is written in a version that everybody in the cell speaks, and one that comes twice is
+  handled once (`letters`). One that is newer than we are goes back to its writer, who writes it
+  again in an older version; if that one is gone, it is put aside until somebody under our name can
+  read it;
 - an entry that is broken, or whose handling fails, is counted and deleted;
 - announcements go to one stream that everybody reads from shortly before its own start; losing
   one is harmless, and one's own are skipped.
@@ -145,19 +146,22 @@ class Inbox:
             StoreUnavailable: it is not known whether it was appended.
 
         """
-        reader = await self._reader_of(step, op, instance_id)
-        fields = self._letters.write(event, instance_id, reader)
+        version = await self._version_for(step, op, instance_id)
+        fields = self._letters.write(event, instance_id, version)
         if fields is None:
             self._sink.count("inbox_not_in_their_version", 1)
             return False
         reply = await self._store.command(step, op, *self._append(instance_id, fields))
         return reply is not None
 
-    async def _reader_of(self, step: Step, op: Operation, instance_id: str) -> int:
+    async def _version_for(self, step: Step, op: Operation, instance_id: str) -> int:
         """The version to write in; of one that has only just come the store is asked."""
-        said = {instance_id: self._asked[instance_id]} if instance_id in self._asked else {}
-        said |= self._versions()
-        if instance_id not in said:
+        said = dict(self._versions())
+        if instance_id in said:
+            self._asked.pop(instance_id, None)
+        elif instance_id in self._asked:
+            said[instance_id] = self._asked[instance_id]
+        else:
             key = "{" + self._cell + "}:versions"
             found = await self._store.command(step, op, "HGET", key, instance_id, site=2)
             if isinstance(found, bytes) and found.isdigit():

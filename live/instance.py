@@ -19,6 +19,7 @@ import secrets
 import socket
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -90,6 +91,7 @@ class Instance:
     def __init__(self, settings: Settings, *, sinks: Sequence[Sink] = ()) -> None:
         self.settings = settings
         self.instance_id = settings.server.instance_id or _new_name()
+        self._life = secrets.token_hex(4)
         self.sink = Fanout(sinks)
         self.store_kind = ""
         self.store_warning = ""
@@ -146,9 +148,8 @@ class Instance:
         self.links = LiveLinks(self.sink, kept_bytes_max=settings.limits.outbox_bytes_max)
         self.store = RedisStore(self.connection, self.sink, self.runtime.now)
         self.runtime.store, self.runtime.links = self.store, self.links
-        self.scheduler = Scheduler(
-            self.runtime, settings.core_policy(), settings.core_settings(self.shared)
-        )
+        core = replace(settings.core_settings(self.shared), life=self._life)
+        self.scheduler = Scheduler(self.runtime, settings.core_policy(), core)
         self.scheduler.nodes.on_transition = self._node_moved
         self.connection.on_up.append(
             lambda: self.runtime.start(self.scheduler.store_returned(), name="store returned")
@@ -209,7 +210,7 @@ class Instance:
             self.store, reader, self.instance_id, self._from_instance, self.sink,
             cell=store.cell, ttl_s=INBOX_LIVES * store.presence_s, block_ms=store.inbox_block_ms,
             entries_max=store.inbox_length_max,
-            letters=Letters(self.instance_id, secrets.token_hex(4), store.protocol_version),
+            letters=Letters(self.instance_id, self._life, store.protocol_version),
             versions=lambda: self.scheduler.state.store.versions,
         )  # fmt: skip
         await inbox.start()

@@ -18,16 +18,17 @@ for i = 1, #old do
   redis.call('HDEL', KEYS[2], old[i])
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', forgotten)
-local members = redis.call('ZRANGE', KEYS[1], '0', '-1')
-local gone, signs = {}, {}
-for i = 1, #members do
-  local expiry = redis.call('ZSCORE', KEYS[1], members[i])
-  if tonumber(expiry) < now and members[i] ~= ARGV[1] then
-    gone[#gone + 1] = members[i]
+local scored = redis.call('ZRANGE', KEYS[1], '0', '-1', 'WITHSCORES')
+local gone, signs, names = {}, {}, {}
+for i = 1, #scored, 2 do
+  if tonumber(scored[i + 1]) < now and scored[i] ~= ARGV[1] then
+    gone[#gone + 1] = scored[i]
   end
-  signs[#signs + 1] = members[i]
-  signs[#signs + 1] = redis.call('HGET', KEYS[2], members[i]) or '1'
-  signs[#signs + 1] = expiry
+  names[#names + 1] = scored[i]
+end
+local versions = redis.call('HMGET', KEYS[2], unpack(names))
+for i = 1, #names do
+  signs[3 * i - 2], signs[3 * i - 1], signs[3 * i] = names[i], versions[i] or '1', scored[2 * i]
 end
 
 -- A server's own string order follows its locale, so bytes are compared here.

@@ -55,8 +55,12 @@ class ClaimedCreation:
         self._policy = state.policy
         self._store = state.store
         self._numbers = 0
+        # Jobs that were refused because a claim got no answer, until that is settled.
+        self._unheard: dict[str, Job] = {}
         self.on_followed: Callable[[Job], None] = lambda _job: None
         """Told of a job whose running attempt is another instance's."""
+        self.heard_of: Callable[[str], None] = lambda _instance: None
+        """Told of the instance that claimed such an attempt."""
         self.retry: Callable[[Job, str], Awaitable[None]]
         """Another attempt, see `Recovery.retry_elsewhere`."""
 
@@ -163,7 +167,8 @@ class ClaimedCreation:
 
     async def _asked(self, ctx: JobContext, job: Job, nodes: Sequence[str], site: int) -> Claim:
         """The store's answer; what is claimed again has had its lease since it was first asked."""
-        job.asked_ns = job.asked_ns or self._runtime.now()
+        before_ns = job.asked_ns
+        job.asked_ns = before_ns or self._runtime.now()
         claim = await self._store.claim(
             ctx.op,
             job.request.session_id,
@@ -176,7 +181,9 @@ class ClaimedCreation:
             again=job.again,
             site=site,
         )
-        job.leased_ns, job.asked_ns = job.asked_ns, 0
+        job.leased_ns = job.asked_ns
+        # Who is told that the session has moved is not told what was claimed before.
+        job.asked_ns = before_ns if claim.verdict == "MOVED" else 0
         if claim.verdict == "BOUND" and claim.done:
             claim = structs.replace(claim, verdict="OVER")
         self._runtime.telemetry.count(CLAIM_COUNTS.get(claim.verdict, "claims_other"))
@@ -210,11 +217,12 @@ class ClaimedCreation:
 
     def _token(self, job: Job) -> str:
         """
-        What tells this try from every other, also from an earlier one of this instance.
+        What tells this try from every other, also from one of an earlier life of this instance.
 
         A claim that got no answer is repeated with it, and finds what it has taken.
         """
-        return f"{self._runtime.instance_id}:{job.number}:{job.attempt + 1}"
+        life = self._state.settings.life
+        return f"{self._runtime.instance_id}:{life}:{job.number}:{job.attempt + 1}"
 
     def _insists(self, job: Job, claim: Claim) -> bool:
         """Whether a job is wanted here that was found elsewhere, or given up here before."""
@@ -227,12 +235,17 @@ class ClaimedCreation:
         Whether the attempt is lost with its node, or one that this instance has given up.
 
         One of its own that it has left to another instance, which had the session meanwhile, goes
-        on. That a node is gone may be old news: the store has dropped its leases, or it has not.
+        on; one whose answer it never heard was not sent to anybody. That a node is gone may be old
+        news: the store has dropped its leases, or it has not.
         """
         if claim.owner == self._runtime.instance_id:
-            left = self._state.left_to_others.pop(job.job_id, None)
-            if left != (claim.node_id, claim.attempt):
+            unheard = self._unheard.get(job.job_id)
+            if unheard is not None and unheard.attempt + 1 == claim.attempt:
                 await self._releases.release(op, job.job_id, claim.attempt, claim.node_id)
+                return True
+            left = self._state.left_to_others.get(job.job_id)
+            over = self._releases.holds(job.job_id, claim.attempt, claim.node_id)
+            if left != (claim.node_id, claim.attempt) or over:
                 return True
         elif not self._state.cluster.is_gone(claim.node_id):
             return False
@@ -244,6 +257,7 @@ class ClaimedCreation:
         if not job.announced:
             births.created(self._state, job)  # its result may be here already
         self.on_followed(job)
+        self.heard_of(claim.owner)
 
     async def _settle(self, request: JobRequest, job: Job) -> None:
         """
@@ -253,15 +267,19 @@ class ClaimedCreation:
         finds that claim and goes on with it. If the store stays away, the lease runs out.
         """
         op = self._runtime.begin(OpKind.BACKGROUND, request.session_key, request.utterance)
+        if job.asked_ns:
+            self._unheard[job.job_id] = job
         for round_ in range(self._policy.lease_ms * MS // SETTLE_NS):
             await self._runtime.sleep(SETTLE_NS)
             if self._state.book.get(job.job_id) is not None:
-                break
+                continue
             try:
                 await self._give_up(op, job, round_)
                 break
             except StoreUnavailable:
                 continue
+        if self._unheard.get(job.job_id) is job:
+            del self._unheard[job.job_id]
         self._runtime.end(op)
 
     async def _give_up(self, op: Operation, job: Job, site: int) -> None:

@@ -376,7 +376,7 @@ class JobDispatcher:
         try:
             await self.releases.release(op, job.job_id, attempt, node)
         except StoreUnavailable:
-            self.slot_freed(job, node, attempt)  # it will be
+            self.slot_freed(job, node, attempt)  # nobody of ours works on it, and it is said again
             raise
         self.slot_freed(job, node, attempt)
 
@@ -410,6 +410,7 @@ class JobDispatcher:
         """One attempt's slot is free again, as far as this instance knows."""
         self._state.slots_freed += 1
         if self._policy.slots == "lease":
+            self.releases.freed(job.job_id, attempt, node)
             self._state.cluster.observe_load(node, change=-1)
         self._state.emit(
             SlotFreed(

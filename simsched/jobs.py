@@ -172,6 +172,7 @@ class Job:
         self.followed = False
         self.dispatched = False
         self.accepted_ns = 0
+        self.asked_ns = 0
         if node_id not in self.tried_nodes:
             self.tried_nodes = (*self.tried_nodes, node_id)
 

@@ -44,7 +44,9 @@ class _Held(NamedTuple):
     @property
     def is_held(self) -> bool:
         """Whether it still holds it."""
-        return self.job.reserved and self.job.attempt == self.attempt
+        job = self.job
+        is_current = (job.node_id, job.attempt) == (self.node_id, self.attempt)
+        return job.reserved and is_current and not job.yielded
 
 
 class Leases:
@@ -108,7 +110,8 @@ class Leases:
         """Renew the leases of jobs, many at a time."""
         for first in range(0, len(jobs), RENEWED_AT_ONCE):
             batch = jobs[first : first + RENEWED_AT_ONCE]
-            held = [_Held(job, job.node_id, job.attempt) for job in batch if job.reserved]
+            held = [_Held(job, job.node_id, job.attempt) for job in batch]
+            held = [one for one in held if one.is_held]
             if held and not await self._renew_batch(op, held):
                 return
 

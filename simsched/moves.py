@@ -81,6 +81,7 @@ class Moves:
         except StoreUnavailable:
             self._runtime.telemetry.count("store_unavailable")
             return False
+        self._dispatcher.releases.freed(result.job_id, result.attempt_id, result.node_id)
         self._state.emit(
             SlotFreed(
                 at_ns=self._runtime.now(), instance=self._runtime.instance_id,

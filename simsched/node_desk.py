@@ -143,6 +143,7 @@ class NodeDesk:
             running=record.current_jobs,
             health="ready" if record.health is Health.READY else "degraded",
             since_ns=record.registered_ns,
+            counters=self._policy.slots == "counter",
             resets=resets,
         )
         if resets:

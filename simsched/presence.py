@@ -71,11 +71,12 @@ class Presence:
             return
         op = self._runtime.begin(OpKind.BACKGROUND, self._entity, self._runtime.now())
         try:
+            asked_ns = self._runtime.now()
             gone = await self._store.be_present(op, self._state.settings.presence_ns // MS)
             if self._store.forgot:
                 self._runtime.telemetry.count("store_forgot")
                 self.on_forgotten()
-            await self._look_after(op, list(dict.fromkeys((*gone, *self._silent()))))
+            await self._look_after(op, list(dict.fromkeys((*gone, *self._silent(asked_ns)))))
         except StoreUnavailable:
             self._runtime.telemetry.count("store_unavailable")
         self._runtime.end(op)
@@ -89,9 +90,9 @@ class Presence:
             self._runtime.telemetry.count("store_unavailable")
         self._runtime.end(op)
 
-    def _silent(self) -> list[str]:
+    def _silent(self, asked_ns: int) -> list[str]:
         """
-        Who has given no new sign for too long, by this instance's own clock.
+        Who had given no new sign for too long when they were asked for, by our own clock.
 
         A store that forgot knows no dead, and one whose clock was put back knows them late.
         """
@@ -103,7 +104,18 @@ class Presence:
             if name not in signs:
                 del seen[name]
         limit_ns, me = self._state.settings.presence_ns, self._runtime.instance_id
-        return [name for name, (_, at_ns) in seen.items() if now - at_ns > limit_ns and name != me]
+        return [
+            name for name, (_, at_ns) in seen.items() if asked_ns - at_ns > limit_ns and name != me
+        ]
+
+    def heard_of(self, instance_id: str) -> None:
+        """
+        An instance has left something to us; it may have died before its first sign of life.
+
+        If it gives none from now on, it is taken for gone like any other.
+        """
+        if instance_id != self._runtime.instance_id:
+            self._seen.setdefault(instance_id, ("", self._runtime.now()))
 
     async def _look_after(self, op: Operation, gone: list[str]) -> None:
         before, self._state.gone_instances = self._state.gone_instances, tuple(gone)
@@ -140,6 +152,8 @@ class Presence:
         """
         op = self._runtime.begin(OpKind.CONTROL, self._entity, self._runtime.now())
         self._state.moved_here[session_id] = None
+        if left:
+            self.heard_of(left)
         try:
             await self._store.own(op, "session", session_id)
             for name in dict.fromkeys((*self._state.gone_instances, *([left] if left else []))):

@@ -336,7 +336,7 @@ class Recovery:
             self._runtime.telemetry.count("store_unavailable")
             return
         for node_id in freed:
-            await self.slot_freed(node_id)
+            await self.pump(hint=node_id)
 
     def _overdue(self, job: Job) -> bool:
         now = self._runtime.now()

@@ -3,19 +3,28 @@ Slots given back, until the store has heard of it.
 
 A store that is away when an attempt is over would keep its slot until the lease has run out, and
 longer if its clock is put back meanwhile. So what got no answer is said again: at every scan, and
-as soon as the store is back. Giving back what is free already changes nothing.
+as soon as the store is back. A store that comes back may have forgotten what it had heard, too: it
+is told again what was given back lately. Giving back what is free already changes nothing.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final, NamedTuple
 
 from simsched.errors import StoreUnavailable
 from simsched.state import InstanceState
 from simsched.telemetry import Operation
+from simsched.units import MS
 
 UNHEARD_MAX: Final = 4096
 """Releases without an answer that an instance remembers; the leases of older ones run out."""
+
+LATELY_MAX: Final = 1_024
+"""The latest releases, which a store that comes back is told again: a failover loses writes."""
+
+RELEASED_AT_ONCE: Final = 500
+"""Slots in one call: the store does nothing else meanwhile."""
 
 
 class Release(NamedTuple):
@@ -32,6 +41,7 @@ class Releases:
     def __init__(self, state: InstanceState) -> None:
         self._state = state
         self._unheard: dict[Release, None] = {}
+        self._lately: deque[tuple[int, Release]] = deque(maxlen=LATELY_MAX)
 
     def __len__(self) -> int:
         return len(self._unheard)
@@ -57,23 +67,51 @@ class Releases:
             self._state.runtime.telemetry.count("releases_forgotten")
             del self._unheard[next(iter(self._unheard))]
 
+    def freed(self, job_id: str, attempt: int, node_id: str) -> None:
+        """An attempt's slot is free, as far as this instance knows."""
+        self._lately.append((self._state.runtime.now(), Release(job_id, attempt, node_id)))
+
+    def store_returned(self) -> None:
+        """What it may have forgotten is not heard of; older leases have run out."""
+        since_ns = self._state.runtime.now() - self._state.policy.lease_ms * MS
+        for at_ns, one in self._lately:
+            if at_ns >= since_ns:
+                self.unheard(*one)
+
+    def holds(self, job_id: str, attempt: int, node_id: str) -> bool:
+        """Whether a slot was given back and the store has not heard of it yet."""
+        return Release(job_id, attempt, node_id) in self._unheard
+
     async def say_again(self, op: Operation) -> list[str]:
         """
-        Give back what the store has not heard of; the nodes that have a slot more.
+        Give back what the store has not heard of; the nodes that have slots more.
 
-        What runs here again, because its session has come back to this instance, is kept.
+        What runs here again, because its session has come back to this instance, is kept; what may
+        be claimed at this moment waits for the next time.
 
         Raises:
             StoreUnavailable: no answer; the rest will be said again.
 
         """
-        freed: list[str] = []
-        for one in list(self._unheard):
-            if not self._runs(one):
-                await self._state.store.release_lease(op, one.job_id, one.attempt, one.node_id)
-                freed.append(one.node_id)
-            self._unheard.pop(one, None)
-        return freed
+        freed: dict[str, None] = {}
+        due = [one for one in self._unheard if not self._is_asked_for(one)]
+        for first in range(0, len(due), RELEASED_AT_ONCE):
+            batch = [one for one in due[first : first + RELEASED_AT_ONCE] if one in self._unheard]
+            over: dict[str, list[str]] = {}
+            for one in batch:
+                if not self._runs(one):
+                    over.setdefault(one.node_id, []).append(f"{one.job_id}:{one.attempt}")
+            if over:
+                await self._state.store.release_leases(op, over)
+                freed |= dict.fromkeys(over)
+            for one in batch:
+                self._unheard.pop(one, None)
+        return list(freed)
+
+    def _is_asked_for(self, one: Release) -> bool:
+        """Whether a claim of this very attempt is under way, or has got no answer."""
+        job = self._state.book.get(one.job_id)
+        return job is not None and job.asked_ns > 0 and job.attempt + 1 == one.attempt
 
     def _runs(self, one: Release) -> bool:
         job = self._state.book.get(one.job_id)

@@ -99,6 +99,8 @@ class Scheduler:
         looks = settings.shared and policy.job_scheme == "claim"
         self.presence = Presence(self.state, self.recovery, self.from_instance) if looks else None
         self.dispatcher.claims.on_followed = self._results.followed
+        if self.presence is not None:
+            self.dispatcher.claims.heard_of = self.presence.heard_of
         self.owners = Owners(self.state)
         self._receivers: dict[type, Callable[[Session, Any], None]] = {
             AudioChunk: self._audio_chunk,

@@ -36,7 +36,10 @@ SCAN_NS: Final = SECOND
 """Period of the timeout scan (domain 8.5)."""
 
 ENDED_REMEMBERED: Final = 1_024
-"""The latest jobs that ended, for a store that comes back, and that were left to others."""
+"""Ends of jobs that are said again to a store that comes back, the latest ones."""
+
+LEFT_REMEMBERED: Final = 1_024
+"""Attempts that other instances have taken over which are remembered, the latest ones."""
 
 INBOX_MAX: Final = 200
 """Events of one session that may wait; audio beyond it is refused (domain 2.7)."""
@@ -56,6 +59,7 @@ class CoreSettings:
     Attributes:
         shared: several instances work together through the store (phase 2).
         version: the newest version of the protocol between instances that this one speaks.
+        life: tells this start of the instance from others under its name.
         scan_ns: period of the timeout scan.
         node_scan_ns: how often nodes are looked at that have gone silent (domain 8.1).
         room_scan_ns: how often rooms are looked at in which nobody speaks (domain 1.3).
@@ -70,6 +74,7 @@ class CoreSettings:
     shared: bool = False
     cell: str = "cell"
     version: int = NEWEST
+    life: str = ""
     pools: PoolConfig = field(default_factory=PoolConfig)
     segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
     health: HealthLimits = field(default_factory=HealthLimits)
@@ -215,9 +220,10 @@ class InstanceState:
 
     def leave_to_other(self, job: Job) -> None:
         """Another instance goes on with a job; should it come back, so does what runs of it."""
+        self.left_to_others.pop(job.job_id, None)
         if job.dispatched:
             self.left_to_others[job.job_id] = (job.node_id, job.attempt)
-            if len(self.left_to_others) > ENDED_REMEMBERED:
+            if len(self.left_to_others) > LEFT_REMEMBERED:
                 del self.left_to_others[next(iter(self.left_to_others))]
 
     def emit(self, event: Event) -> None:

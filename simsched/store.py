@@ -1,10 +1,8 @@
 """
 What the instances of a cell share, as typed calls over the `Store` port.
 
-Keys are named in one place. All keys of one script carry the hash tag of the cell, so that a
-script stays within one slot of a Redis Cluster. The classic calls (`reserve`, `set_binding`, the
-request lock) are the reference's own (domain 5.2), the others those of the safe design; a policy
-decides which are used. Nothing here decides or retries: a lost answer is `StoreUnavailable`, its
+The classic calls (`reserve`, `set_binding`, the request lock) are the reference's own (domain 5.2),
+the others those of the safe design; a policy decides which are used. Nothing here decides or retries: a lost answer is `StoreUnavailable`, its
 outcome unknown, and every script may be repeated with the same arguments.
 """
 
@@ -17,6 +15,7 @@ from typing import Final
 import msgspec
 
 from simsched import steps
+from simsched.cell_keys import CellKeys
 from simsched.letters import NEWEST, OLDEST
 from simsched.ports import Reply, Store
 from simsched.steps import Step
@@ -89,13 +88,14 @@ def _whole(reply: Reply) -> int:
     return reply
 
 
-class CellStore:
+class CellStore(CellKeys):
     """
     The shared state of one cell, seen from one instance.
 
     Attributes:
         versions: which version of the protocol between instances each of them speaks, as the last
             sign of life told.
+        signs: the last sign of life of each of them: another one whenever it has given one.
         forgot: the last sign of life found no trace of those before: the store has come to have
             no memory, though nobody lost the connection to it.
 
@@ -104,6 +104,7 @@ class CellStore:
     def __init__(
         self, store: Store, instance_id: str, cell: str = "cell", version: int = NEWEST
     ) -> None:
+        super().__init__(cell)
         self._store = store
         self._version = version
         self.versions: dict[str, int] = {}
@@ -111,30 +112,6 @@ class CellStore:
         self.forgot = False
         self._is_present = False
         self._instance = instance_id
-        self._tag = "{" + cell + "}"
-
-    # Keys
-
-    def _binding(self, request: str) -> str:
-        return f"{self._tag}:bind:{request}"
-
-    def _leases(self, node: str) -> str:
-        return f"{self._tag}:leases:{node}"
-
-    def _node(self, node: str) -> str:
-        return f"{self._tag}:node:{node}"
-
-    def _capacity(self, node: str) -> str:
-        return f"{self._tag}:cap:{node}"
-
-    def _meta(self, node: str) -> str:
-        return f"{self._tag}:meta:{node}"
-
-    def _reservation(self, job: str, attempt: int, node: str) -> str:
-        return f"{self._tag}:resv:{job}:{attempt}:{node}"
-
-    def _owner(self, kind: str, name: str) -> str:
-        return f"{self._tag}:{kind}:owner:{name}"
 
     # The reference's bindings and request lock (phase 2)
 
@@ -353,7 +330,7 @@ class CellStore:
         )
         words = [_text(word) for word in _items(said)]
         self.versions = {
-            name: int(version) if version.isdigit() else OLDEST
+            name: max(OLDEST, int(version)) if version.isdigit() else OLDEST
             for name, version in zip(words[::3], words[1::3], strict=True)
         }
         self.signs = dict(zip(words[::3], words[2::3], strict=True))
@@ -376,9 +353,20 @@ class CellStore:
 
     async def release_lease(self, op: Operation, job: str, attempt: int, node: str) -> None:
         """Give a slot back without completing the job."""
-        await self._store.script(
-            steps.RELEASE, op, "release_lease", [self._leases(node)], [job, attempt]
-        )
+        await self.release_leases(op, {node: [f"{job}:{attempt}"]})
+
+    async def release_leases(self, op: Operation, held: Mapping[str, Sequence[str]]) -> None:
+        """Give slots back, as members `job:attempt` by node."""
+        keys, counts, members = self._leases_by_node(held)
+        await self._store.script(steps.RELEASE, op, "release_lease", keys, [*counts, *members])
+
+    def _leases_by_node(
+        self, held: Mapping[str, Sequence[str]]
+    ) -> tuple[list[str], list[int], list[str]]:
+        """What a script on leases of several nodes takes: keys, members of each, all members."""
+        keys = [self._leases(node) for node in held]
+        members = [member for of_node in held.values() for member in of_node]
+        return keys, [len(of_node) for of_node in held.values()], members
 
     async def has_lease(self, op: Operation, job: str, attempt: int, node: str) -> bool:
         """Whether an attempt's lease is written down; it may have run out."""
@@ -391,9 +379,8 @@ class CellStore:
         self, op: Operation, lease_ms: int, held: Mapping[str, Sequence[str]]
     ) -> list[str]:
         """Extend leases, given by node; returns the members that were lost."""
-        keys = [self._leases(node) for node in held]
-        members = [member for of_node in held.values() for member in of_node]
-        args: list[str | int] = [lease_ms, *map(len, held.values()), *members]
+        keys, counts, members = self._leases_by_node(held)
+        args: list[str | int] = [lease_ms, *counts, *members]
         reply = await self._store.script(steps.RENEW, op, "renew", keys, args)
         return [_text(member) for member in _items(reply)]
 
@@ -412,18 +399,19 @@ class CellStore:
 
     async def heartbeat(
         self, op: Operation, node: str, *, slots: int, running: int, health: str, since_ns: int,
-        resets: bool,
+        counters: bool, resets: bool = False,
     ) -> None:  # fmt: skip
         """
         Store what a node reports of itself; `resets` forgets its reservations (B4).
 
-        `since_ns`: when it was connected to this instance, by the instance's clock.
+        `since_ns`: when it was connected to this instance, by the instance's clock; `counters`:
+        whether slots are counted, which only the classic scripts read.
         """
-        capacity, meta = self._capacity(node), self._meta(node)
+        classic = [self._capacity(node), self._meta(node)] if counters or resets else []
         name, keys = (
-            ("heartbeat_reset", [capacity, meta])
+            ("heartbeat_reset", classic)
             if resets
-            else ("heartbeat_keep", [self._node(node), capacity, meta])
+            else ("heartbeat_keep", [self._node(node), *classic])
         )
         args: list[str | int] = [slots, running, health, NODE_TTL_MS]
         if not resets:
@@ -443,9 +431,3 @@ class CellStore:
             steps.OWNER_READ, op, "HGET", self._owner(kind, name), "owner", site=site
         )
         return value.decode() if isinstance(value, bytes) else ""
-
-    async def save_session(self, op: Operation, session: str, pool: str) -> None:
-        """Write the session's pool as the reference's background task does."""
-        await self._store.command(
-            steps.SESSION_STATE, op, "HSET", f"{self._tag}:session:{session}", "pool", pool
-        )

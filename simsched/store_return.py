@@ -27,6 +27,7 @@ async def store_returned(
     state: InstanceState, op: Operation, *, nodes: NodeDesk, recovery: Recovery, own: Own | None
 ) -> None:
     """Say again what is here, then serve who waits; `own` writes which sessions are ours."""
+    recovery.releases.store_returned()
     while not await _said_again(state, op, nodes, recovery):
         await state.runtime.sleep(RETRY_NS)
     if own is not None:
@@ -41,12 +42,12 @@ async def _said_again(
     try:
         if state.policy.slots == "lease":
             await _restore_jobs(state, op, recovery)
-            await recovery.releases.say_again(op)
         await nodes.store_again(op)
         for node_id, since_ns in list(state.gone_unsaid.items()):
             if node_id not in state.cluster.local:
                 await state.store.node_gone(op, node_id, since_ns=since_ns)
             state.gone_unsaid.pop(node_id, None)
+        await recovery.releases.say_again(op)
     except StoreUnavailable:
         state.runtime.telemetry.count("store_unavailable")
         return False

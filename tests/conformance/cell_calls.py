@@ -33,8 +33,12 @@ def _complete(store: CellStore, op: Operation, *, job: str, attempt: int) -> Awa
     return store.complete(op, "s-1", job, attempt=attempt, node="n2", status="ok")
 
 
-def _beat(store: CellStore, op: Operation, *, node: str, resets: bool) -> Awaitable[object]:
-    return store.heartbeat(op, node, slots=2, running=0, health="ready", since_ns=0, resets=resets)
+def _beat(
+    store: CellStore, op: Operation, *, node: str, counters: bool = True, resets: bool = False
+) -> Awaitable[object]:
+    return store.heartbeat(
+        op, node, slots=2, running=0, health="ready", since_ns=0, counters=counters, resets=resets
+    )
 
 
 CALLS: dict[str, list[Call]] = {
@@ -51,7 +55,8 @@ CALLS: dict[str, list[Call]] = {
     "drop_binding": [lambda s, op: s.drop_binding(op, "r-2")],
     "unlock_request": [lambda s, op: s.unlock_request(op, "r-1", "i-1")] * 2,
     "heartbeat": [
-        *(partial(_beat, node=node, resets=False) for node in ("n1", "n2", "n3")),
+        *(partial(_beat, node=node) for node in ("n1", "n2", "n3")),
+        partial(_beat, node="n3", counters=False),
         partial(_beat, node="n1", resets=True),
     ],
     "reserve": [lambda s, op: s.reserve(op, "j-0", 1, "n1")] * 2,
@@ -75,7 +80,6 @@ CALLS: dict[str, list[Call]] = {
         lambda s, op: s.owner_of(op, "session", "s-1"),
         lambda s, op: s.owner_of(op, "node", "nobody"),
     ],
-    "save_session": [lambda s, op: s.save_session(op, "s-1", "zh-en")],
     "claim": [
         *(partial(_claim, job=f"j-{job}", nodes=("n2", "n3")) for job in (1, 2, 3, 4, 5)),
         partial(_claim, job="j-1", nodes=("n2", "n3")),
@@ -92,6 +96,7 @@ CALLS: dict[str, list[Call]] = {
         lambda s, op: s.restore(op, "j-7", attempt=1, node="n2", status="ok", lease_ms=60_000),
     ],
     "release_lease": [lambda s, op: s.release_lease(op, "j-2", 1, "n2")],
+    "release_leases": [lambda s, op: s.release_leases(op, {"n1": ["j-7:1"], "n2": ["j-8:1"]})],
     "has_lease": [lambda s, op: s.has_lease(op, "j-1", 1, "n1")],
     "node_gone": [lambda s, op: s.node_gone(op, "n3", since_ns=0)] * 2,
     "be_present": [lambda s, op: s.be_present(op, 15_000)],

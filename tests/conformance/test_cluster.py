@@ -156,7 +156,7 @@ def test_a_call_across_cells_is_refused_by_name(cluster: Cluster) -> None:
             store = RedisStore(connection, sink, time.monotonic_ns)
             with pytest.raises(StoreUnavailable, match="CROSSSLOT"):
                 await store.script(
-                    steps.CLAIM, operation(), "release_lease", ["{a}:k", "{b}:k"], ["j", 1]
+                    steps.CLAIM, operation(), "release_lease", ["{a}:k", "{b}:k"], [1, 0, "j:1"]
                 )
             return sink.counts
         finally:

@@ -64,6 +64,12 @@ def server() -> Iterator[str]:
         yield unix_socket
 
 
+def by_node(held: dict[str, list[str]], attempt: int) -> tuple[list[str], list[int], list[str]]:
+    """Keys, counts and members of a script on leases of several nodes."""
+    members = [f"{job}:{attempt}" for jobs in held.values() for job in jobs]
+    return [cell("lease", node) for node in held], [len(jobs) for jobs in held.values()], members
+
+
 class Scripts(RuleBasedStateMachine):
     """All scripts, in any order, on the key space and one server."""
 
@@ -202,9 +208,10 @@ class Scripts(RuleBasedStateMachine):
         keys = [cell("instances", "all"), cell("versions", "all")]
         self.run("presence", keys, [instance, self.lasting(ttl_ms), 2])
 
-    @rule(job=JOBS, node=NODES, attempt=ATTEMPTS)
-    def release_lease(self, job: str, node: str, attempt: int) -> None:
-        self.run("release_lease", [cell("lease", node)], [job, attempt])
+    @rule(held=st.dictionaries(NODES, st.lists(JOBS, max_size=3), max_size=3), attempt=ATTEMPTS)
+    def release_lease(self, held: dict[str, list[str]], attempt: int) -> None:
+        keys, counts, members = by_node(held, attempt)
+        self.run("release_lease", keys, [*counts, *members])
 
     @rule(
         held=st.dictionaries(NODES, st.lists(JOBS, max_size=3), max_size=3),
@@ -212,9 +219,7 @@ class Scripts(RuleBasedStateMachine):
         attempt=ATTEMPTS,
     )
     def renew(self, held: dict[str, list[str]], ttl_ms: int, attempt: int) -> None:
-        keys = [cell("lease", node) for node in held]
-        members = [f"{job}:{attempt}" for jobs in held.values() for job in jobs]
-        counts = [len(jobs) for jobs in held.values()]
+        keys, counts, members = by_node(held, attempt)
         self.run("renew", keys, [self.lasting(ttl_ms), *counts, *members])
 
     @rule(node=NODES, instance=INSTANCES, since=SINCE_US)

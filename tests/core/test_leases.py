@@ -207,3 +207,42 @@ def test_what_was_not_heard_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         kept.unheard("j", attempt, "n1")
     assert len(kept) == 2
     assert core.notes.counts == {"releases_forgotten": 1}
+
+
+def test_a_store_that_has_forgotten_a_release_hears_of_it_again() -> None:
+    """A failover loses its last writes: the lease of an attempt that is over is back."""
+    core = Core("safe", shared=True)
+    core.node("n1")
+
+    async def scenario(core: Core) -> None:
+        core.open()
+        await core.settle()
+        core.utter(0)
+        await core.at(500)
+        _, job = core.assigned()[0]
+        core.answer(job, "n1")
+        await core.settle()
+        core.utter(1)
+        await core.settle()
+        over, runs = (f"{message.job_id}:1" for _, message in core.assigned())
+        far = EPOCH_MS * 1_000_000
+        core.stores[0]._keys.command(0, "ZADD", "{cell}:leases:n1", far, over)
+        assert core.leases("n1") == [runs, over]
+        await core.schedulers[0].store_returned()
+        assert core.leases("n1") == [runs]
+
+    core.play(scenario)
+
+
+def test_what_is_said_again_takes_few_calls() -> None:
+    """Many slots, on many nodes, in one script each five hundred."""
+    core = Core("safe")
+
+    async def scenario(core: Core) -> None:
+        await core.settle()
+        for number in range(1_200):
+            core.schedulers[0].recovery.releases.unheard(f"s-9:{number}:zh", 1, f"n{number % 7}")
+        await core.at(1_500)
+
+    core.play(scenario)
+    assert core.stores[0].calls.count(("redis.release", 0)) == 3

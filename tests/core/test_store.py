@@ -14,8 +14,8 @@ from tests.core.harness import Core
 Calls = Callable[[CellStore, Operation, Core], Awaitable[None]]
 
 
-def on_a_store(calls: Calls) -> None:
-    core = Core()
+def on_a_store(calls: Calls, policy: str = "safe", *, shared: bool = False) -> None:
+    core = Core(policy, shared=shared)
     core.node("n1", slots=2)
 
     async def scenario(core: Core) -> None:
@@ -144,4 +144,4 @@ def test_the_classic_counters_reserve_commit_release_and_count_down() -> None:
         await store.dec_running(op, "n1")
         assert await store.reserve(op, "c", 1, "n1") == "OK"
 
-    on_a_store(calls)
+    on_a_store(calls, "published", shared=True)

@@ -62,7 +62,7 @@ class Cell:
                 running=0,
                 health="ready",
                 since_ns=0,
-                resets=False,
+                counters=True,
             )
 
     async def claim(self, job: str) -> str:

@@ -35,7 +35,7 @@ class Cell:
             running=0,
             health="ready",
             since_ns=0,
-            resets=False,
+            counters=False,
         )
 
     async def claim(self, job: str) -> Claim:
@@ -120,7 +120,7 @@ def test_calls_are_recorded_with_waiting_apart() -> None:
             names = [entry[0] for entry in one.sink.steps]
             assert names == [steps.HEARTBEAT_STORE.name, *[steps.CLAIM.name] * 8,
                              steps.CAPABILITY_READ.name]  # fmt: skip
-            assert [entry[4] for entry in one.sink.steps] == [3, *[4] * 8, 2]
+            assert [entry[4] for entry in one.sink.steps] == [1, *[4] * 8, 2]
             for _, start, wait, own, _, _ in one.sink.steps:
                 assert before <= start
                 assert wait >= 0
@@ -156,8 +156,9 @@ def test_what_is_not_idempotent_is_never_repeated() -> None:
         proxy = Proxy(server, server.url + ".proxy")
         async with proxy.serving() as url, cell(url) as one:
             await one.cell.heartbeat(
-                operation(), "n1", slots=4, running=0, health="ready", since_ns=0, resets=True
-            )
+                operation(), "n1", slots=4, running=0, health="ready", since_ns=0, counters=True,
+                resets=True,
+            )  # fmt: skip
             proxy.breaks = 1
             with pytest.raises(StoreUnavailable, match="lost"):
                 await one.cell.reserve(operation(), "j1", 1, "n1")

@@ -225,7 +225,7 @@ def test_live_leases_never_exceed_slots_and_a_job_completes_once(
             elif job in current and attempt < current[job]:
                 assert reply == [b"STALE", current[job], b"i1"]
         elif action == "release":
-            space.script(now_us, "release_lease", [f"lease:{node}"], [job, attempt])
+            space.script(now_us, "release_lease", [f"lease:{node}"], [1, f"{job}:{attempt}"])
         elif action == "renew":
             member = f"{job}:{attempt}"
             space.script(now_us, "renew", [f"lease:{node}"], [LEASE_MS, 1, member])

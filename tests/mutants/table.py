@@ -140,9 +140,9 @@ SCRIPTS: Final = (
         "release_lease.lua frees the lease that was given last",
         _lua(
             "release_lease",
-            "redis.call('ZREM', KEYS[1], member)",
-            "local all = redis.call('ZRANGE', KEYS[1], '-1', '-1')\n"
-            "if all[1] then redis.call('ZREM', KEYS[1], all[1]) end",
+            "redis.call('ZREM', KEYS[k], member)",
+            "local all = redis.call('ZRANGE', KEYS[k], '-1', '-1')\n"
+            "if all[1] then redis.call('ZREM', KEYS[k], all[1]) end",
         ),
         ("I2", "I5"),
     ),
@@ -150,7 +150,7 @@ SCRIPTS: Final = (
         "presence-sees-nobody-gone",
         "presence.lua tells of no instance whose sign has expired, and nobody looks itself",
         (Lua("presence", "return {gone,", "return {{},"),
-         Code("presence:Presence._silent", "now - at_ns > limit_ns", "False")),
+         Code("presence:Presence._silent", "asked_ns - at_ns > limit_ns", "False")),
         ("I4",),
     ),
     Mutant(
