@@ -49,7 +49,7 @@ class ResultRules:
                 f"the result of attempt {event.attempt} was accepted twice", event.instance,
             )  # fmt: skip
         if job.failed_attempt != event.attempt:
-            job.accepted = event.attempt
+            job.accepted = max(job.accepted, event.attempt)  # who is alone may be late
 
     def result_suppressed(self, event: ResultSuppressed) -> None:
         """

@@ -281,17 +281,17 @@ class CellStore(CellKeys):
         """
         keys = [self._binding(job), self._leases(node), self._owner("session", session)]
         args: list[str | int] = [
-            job, attempt, status, self._token(attempt), OUTCOME_TTL_MS, self._instance,
+            job, attempt, status, self._token(attempt, status), OUTCOME_TTL_MS, self._instance,
         ]  # fmt: skip
         reply = await self._store.script(steps.COMPLETE, op, "complete", keys, args, site=site)
         verdict, *rest = _items(reply)
         by = _text(rest[1]) if len(rest) > 1 else ""
-        is_ours = by == self._instance or by.rpartition(":")[0] == self._instance
+        is_ours = by == self._instance or by.rsplit(":", 2)[0] == self._instance
         return "OURS" if is_ours else _text(verdict)
 
-    def _token(self, attempt: int) -> str:
-        """What tells our end of an attempt, or our claim of it, from another instance's."""
-        return f"{self._instance}:{attempt}"
+    def _token(self, attempt: int, status: str) -> str:
+        """What tells one end of an attempt, or our claim of it, from every other."""
+        return f"{self._instance}:{attempt}:{status}"
 
     async def restore(
         self, op: Operation, job: str, *, attempt: int, node: str, status: str, lease_ms: int
@@ -304,8 +304,8 @@ class CellStore(CellKeys):
         state, ttl_ms = ("done", OUTCOME_TTL_MS) if status else ("claimed", BINDING_TTL_MS)
         keys = [self._binding(job), self._leases(node)]
         args: list[str | int] = [
-            job, attempt, node, self._instance, self._token(attempt), state, status, lease_ms,
-            ttl_ms,
+            job, attempt, node, self._instance, self._token(attempt, status), state, status,
+            lease_ms, ttl_ms,
         ]  # fmt: skip
         return _text(await self._store.script(steps.RENEW, op, "restore", keys, args, site=1))
 

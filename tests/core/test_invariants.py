@@ -252,6 +252,12 @@ HONEST: dict[str, tuple[str, list[t.Event], int]] = {
         "I12", [MADE, fact(t.ResultAccepted), fact(t.JobAssigned, attempt=2),
                 fact(t.ResultAccepted, attempt=2, current_attempt=2), ENDED], 0,
     ),
+    "an older attempt is accepted late by who is alone": (
+        "I4", [MADE, fact(t.JobAssigned, attempt=2),
+               fact(t.ResultAccepted, attempt=2, current_attempt=2), ENDED,
+               fact(t.ResultAccepted, instance="b"),
+               fact(t.ResultSuppressed, attempt=2, reason="terminal")], 0,
+    ),
     "a result comes after its job was given up": (
         "I4", [MADE, FAILED, fact(t.ResultSuppressed, reason="terminal")], 0,
     ),

@@ -80,6 +80,21 @@ def test_an_end_is_accepted_once_and_from_the_current_attempt() -> None:
     on_a_store(calls)
 
 
+def test_a_job_that_was_given_up_is_not_completed_as_if_that_were_a_repeat() -> None:
+    """The same instance and attempt, but another end; each end may be said twice."""
+
+    async def calls(store: CellStore, op: Operation, core: Core) -> None:
+        await claim(store, op, "a")
+
+        async def complete(status: str) -> str:
+            return await store.complete(op, "a", "a", attempt=1, node="n1", status=status)
+
+        assert [await complete("failed") for _ in range(2)] == ["ACCEPTED"] * 2
+        assert await complete("completed") == "OURS"
+
+    on_a_store(calls)
+
+
 def test_renewing_keeps_what_lives_and_names_what_is_lost() -> None:
     """A lease lives for as long as it is renewed in time."""
 
