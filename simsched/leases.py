@@ -97,10 +97,10 @@ class Leases:
             return
         away = [job for job in aged if self._may_have_left(job)]
         await self._renew(op, [job for job in aged if not self._may_have_left(job)])
-        await self._renew(op, [job for job in away if not await self._yielded(job)])
+        await self._renew(op, [job for job in away if not await self.yielded(job)])
 
-    async def _yielded(self, job: Job) -> bool:
-        """Whether another instance goes on with a job."""
+    async def yielded(self, job: Job) -> bool:
+        """Whether another instance goes on with a job, which is then left to it."""
         if not await self.has_left(job):
             return False
         self._dispatcher.yield_to_other(job)
@@ -155,13 +155,15 @@ class Leases:
         Take the slot of an attempt that runs again, from a store that may have forgotten it.
 
         An attempt that somebody else has taken meanwhile, because the store did not know of it,
-        is theirs.
+        is theirs. One on a node that is gone goes elsewhere, and its slot is being given back.
 
         Raises:
             StoreUnavailable: no answer.
 
         """
         node_id, attempt = job.node_id, job.attempt
+        if self._state.cluster.is_gone(node_id):
+            return
         known = await self._store.restore(
             op, job.job_id, attempt=attempt, node=node_id, status="",
             lease_ms=self._policy.lease_ms,

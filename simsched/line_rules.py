@@ -3,19 +3,21 @@ Who is served when, and how often a job is tried (I15).
 
 Within one instance's line nobody who has never failed is overtaken: not by who was put in line
 later, nor by an utterance that was spoken after that. And one that holds a job tries it no more
-often than its policy allows. The first is judged only where every node takes every job
-(`nodes_alike`, and `told`): elsewhere the next in line may take what the first must not.
+often than its policy allows, nor tells of a node's failure before it has tried that often. The
+first is judged only where every node takes every job (`nodes_alike`, and `told`): elsewhere the
+next in line may take what the first must not.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from simsched.findings import CheckSettings, Findings, forget_oldest
 from simsched.ledger_entries import RETRY
 from simsched.telemetry import (
+    Delivered,
     Event,
     InstanceDown,
     JobAdopted,
@@ -25,12 +27,13 @@ from simsched.telemetry import (
     JobQueued,
     JobYielded,
     NodeOffline,
+    NodeRegistered,
     SessionClosed,
     SlotFreed,
     SlotTaken,
     UtteranceCut,
 )
-from simsched.units import MS
+from simsched.units import MS, SECOND
 
 FRESH: Final = 1
 """The attempt of who has never failed."""
@@ -45,12 +48,22 @@ class _Waits(NamedTuple):
     failed: bool
 
 
+NODE_FAILED: Final = "PROCESSING_ERROR"
+"""What a node says that could not do a job."""
+
 WAKES_NS: Final = 150 * MS
 """How soon, at the latest, whoever gave a slot back has looked at its line."""
 
 
+WAKES_ELSEWHERE_NS: Final = SECOND
+"""How soon, at the latest, others have: they are told nothing, and look several times meanwhile."""
+
+FEW_NODES: Final = 4
+"""Up to so many nodes are looked at at once by who looks for slots that others gave back."""
+
+
 class _Freed(NamedTuple):
-    """A slot that an instance gave back while `job`, queued `since_ns`, was first in its line."""
+    """A slot that was given back while `job`, queued `since_ns`, was first in a line."""
 
     at_ns: int
     instance: str
@@ -66,7 +79,9 @@ class LineRules:
         self, settings: CheckSettings, findings: Findings, broken_until: Callable[[], int]
     ) -> None:
         self._broken_until = broken_until
-        self._freed: deque[_Freed] = deque()
+        # Slots given back by the instance itself, and by another one: each with its patience.
+        self._freed: dict[int, deque[_Freed]] = {WAKES_NS: deque(), WAKES_ELSEWHERE_NS: deque()}
+        self._nodes: dict[str, None] = {}
         self._used_ns: dict[str, int] = {}
         self._held: dict[tuple[str, int], tuple[str, int]] = {}
         self._findings = findings
@@ -85,7 +100,8 @@ class LineRules:
             "tried": len(self._tries),
             "spoken": len(self._cut_ns),
             "followed": len(self._followed),
-            "slots_freed": len(self._freed),
+            "slots_freed": sum(map(len, self._freed.values())),
+            "nodes": len(self._nodes),
             "used": len(self._used_ns),
             "leases": len(self._held),
         }
@@ -105,6 +121,8 @@ class LineRules:
             SlotFreed: self.slot_freed,
             SlotTaken: self.slot_taken,
             NodeOffline: self.node_offline,
+            NodeRegistered: self.node_registered,
+            Delivered: self.delivered,
         }
 
     def utterance_cut(self, event: UtteranceCut) -> None:
@@ -179,6 +197,19 @@ class LineRules:
         self._tries.pop((event.instance, event.job), None)
         self._followed.pop((event.instance, event.job), None)
 
+    def delivered(self, event: Delivered) -> None:
+        """Who hears of a node's failure has had all tries."""
+        tries = self._tries.get((event.instance, event.job), 0)
+        if event.reason != NODE_FAILED or not tries:
+            return
+        self._checked["I15"] += 1
+        if tries < self._tries_max:
+            self._findings.add(
+                "I15", event.at_ns, event.job,
+                f"{event.job} is given up ({event.reason}) after {tries} of {self._tries_max}",
+                event.instance,
+            )  # fmt: skip
+
     def session_closed(self, event: SessionClosed) -> None:
         """What was in line for it is not wanted any more."""
         for line in self._lines.values():
@@ -199,10 +230,18 @@ class LineRules:
             return  # another instance has given it back before
         if until_ns and until_ns < event.at_ns:
             return  # the lease has run out: the slot may long be another job's
-        for job, waits in self._lines.get(event.instance, {}).items():
-            if not waits.failed and waits.deadline_ns > event.at_ns + WAKES_NS:
-                self._freed.append(
-                    _Freed(event.at_ns, event.instance, event.node, job, waits.since_ns)
+        for instance, line in self._lines.items():
+            here = instance == event.instance
+            if here or len(self._nodes) <= FEW_NODES:
+                self._may_have(event, instance, line, WAKES_NS if here else WAKES_ELSEWHERE_NS)
+
+    def _may_have(
+        self, event: SlotFreed, instance: str, line: Mapping[str, _Waits], patience_ns: int
+    ) -> None:
+        for job, waits in line.items():
+            if not waits.failed and waits.deadline_ns > event.at_ns + patience_ns:
+                self._freed[patience_ns].append(
+                    _Freed(event.at_ns, instance, event.node, job, waits.since_ns)
                 )
                 break
 
@@ -212,6 +251,11 @@ class LineRules:
         forget_oldest(self._held)
         if event.live or not event.expires_ns:  # else it is only renewed
             self._used(event.node, event.at_ns)
+
+    def node_registered(self, event: NodeRegistered) -> None:
+        """One more to look for slots on."""
+        self._nodes[event.node] = None
+        forget_oldest(self._nodes)
 
     def node_offline(self, event: NodeOffline) -> None:
         """Nobody can have it."""
@@ -223,23 +267,25 @@ class LineRules:
         forget_oldest(self._used_ns)
 
     def _passes(self, now_ns: int) -> None:
-        """Who still waits, though a slot was given back beside it, has been forgotten."""
-        while self._freed and self._freed[0].at_ns + WAKES_NS < now_ns:
-            freed = self._freed.popleft()
-            used_ns = max(self._used_ns.get(name, -1) for name in (freed.node, freed.instance))
-            # The slot was free in the store before this was told: somebody may have been quicker.
-            taken = used_ns >= freed.at_ns - WAKES_NS
-            place = self._lines.get(freed.instance, {}).get(freed.job)
-            # It may have left for another instance, and come back to the end of the line.
-            waits = place is not None and place.since_ns == freed.since_ns
-            self._checked["I15"] += 1
-            if waits and not taken and self._broken_until() < freed.at_ns:
-                self._findings.add(
-                    "I15", now_ns, freed.job,
-                    f"{freed.job} still waits although a slot of {freed.node} was given back "
-                    "where it is in line",
-                    freed.instance,
-                )  # fmt: skip
+        """Who still waits, though a slot was given back, has been forgotten."""
+        for patience_ns, slots in self._freed.items():
+            while slots and slots[0].at_ns + patience_ns < now_ns:
+                self._judge(slots.popleft(), now_ns)
+
+    def _judge(self, freed: _Freed, now_ns: int) -> None:
+        used_ns = max(self._used_ns.get(name, -1) for name in (freed.node, freed.instance))
+        # The slot was free in the store before this was told: somebody may have been quicker.
+        taken = used_ns >= freed.at_ns - WAKES_NS
+        place = self._lines.get(freed.instance, {}).get(freed.job)
+        # It may have left for another instance, and come back to the end of the line.
+        waits = place is not None and place.since_ns == freed.since_ns
+        self._checked["I15"] += 1
+        if waits and not taken and self._broken_until() < freed.at_ns:
+            self._findings.add(
+                "I15", now_ns, freed.job,
+                f"{freed.job} still waits although a slot of {freed.node} was given back",
+                freed.instance,
+            )  # fmt: skip
 
     def _leaves(self, instance: str, job: str) -> None:
         line = self._lines.get(instance)

@@ -126,15 +126,16 @@ class Recovery:
                 job = next((one for one in line if one.job_id not in passed_over), None)
                 if job is None:
                     break
-                if await self._serve(pair, job, hint=hint, blind=blind):
+                verdict = await self._serve(pair, job, hint=hint, blind=blind)
+                if verdict == "CLAIMED":
                     served += 1
-                elif job.is_picky:
+                elif verdict == "FULL":
+                    if not job.is_picky:
+                        break
                     passed_over[job.job_id] = None  # the next may take what this one must not
-                else:
-                    break
 
-    async def _serve(self, pair: tuple[str, str], job: Job, *, hint: str, blind: bool) -> bool:
-        """Try to place the first in line; False if it still waits."""
+    async def _serve(self, pair: tuple[str, str], job: Job, *, hint: str, blind: bool) -> str:
+        """Try to place the first in line: CLAIMED, FULL if it still waits, else it has left."""
         op = self._background()
         ctx = self._dispatcher.context(op, job)
         site = self._rounds % SITES
@@ -145,14 +146,14 @@ class Recovery:
             verdict = await self._choose_again(ctx, job, excluded=())
         self._runtime.end(op, Outcome.DONE if verdict == "CLAIMED" else Outcome.NOTHING)
         if verdict == "FULL":
-            return False
+            return verdict
         self._state.pending.remove(pair, job)
         if verdict == "CLAIMED":
             self._assigned(job)
             await self._dispatcher.dispatch(job)
         elif verdict in ELSEWHERE:
             self._dispatcher.yield_to_other(job)
-        return True
+        return verdict
 
     def _assigned(self, job: Job) -> None:
         self._state.emit(
@@ -202,14 +203,21 @@ class Recovery:
                 await self.retry_elsewhere(job, reason)
 
     async def retry_elsewhere(self, job: Job, reason: str) -> None:
-        """Another node for the job, or the queue, or the end of its tries; once at a time."""
+        """
+        Another node for the job, or the queue, or the end of its tries; once at a time.
+
+        What it held may be the first in line's.
+        """
         if job.job_id in self._retrying or job.status is JobStatus.PENDING or job.cancelled:
             return
         self._retrying[job.job_id] = None
+        held = job.node_id if job.reserved else ""
         try:
             await self._try_others(job, reason)
         finally:
             del self._retrying[job.job_id]
+        if held and not self._state.cluster.is_gone(held):
+            await self.slot_freed(held)
 
     async def _try_others(self, job: Job, reason: str) -> None:
         policy = self._policy_of(job)

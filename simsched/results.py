@@ -85,11 +85,7 @@ class ResultHandler:
         again: bool = False,
         tries: int = RESULT_TRIES,
     ) -> None:
-        """
-        Process one result; its latency is the report's metric of proposal 4.
-
-        `hops` says how often it was forwarded until it came here.
-        """
+        """Process one result (proposal 4's metric), which has been forwarded `hops` times."""
         session = self._state.sessions.get(result.session_id)
         entity = session.key if session else key_of("session", result.session_id)
         op = self._runtime.begin(
@@ -257,7 +253,8 @@ class ResultHandler:
             return "unknown_job"
         if job.ended:
             return "terminal"
-        if job.attempt != result.attempt_id or job.node_id != result.node_id:
+        fails_again = not result.success and job.status is JobStatus.PENDING
+        if fails_again or (job.attempt, job.node_id) != (result.attempt_id, result.node_id):
             return "stale_attempt"
         return ""
 

@@ -2,8 +2,9 @@
 What the instances of a cell share, as typed calls over the `Store` port.
 
 The classic calls (`reserve`, `set_binding`, the request lock) are the reference's own (domain 5.2),
-the others those of the safe design; a policy decides which are used. Nothing here decides or retries: a lost answer is `StoreUnavailable`, its
-outcome unknown, and every script may be repeated with the same arguments.
+the others those of the safe design; a policy decides which are used. Nothing here decides or
+retries: a lost answer is `StoreUnavailable`, its outcome unknown, and every script may be repeated
+with the same arguments.
 """
 
 from __future__ import annotations

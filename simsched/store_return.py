@@ -59,7 +59,8 @@ async def _restore_jobs(state: InstanceState, op: Operation, recovery: Recovery)
     Say again what has ended lately and what runs.
 
     Ends first: another instance may be about to do again what has been answered. Attempts that are
-    followed here are another one's to say.
+    followed here are another one's to say, and jobs whose client has gone are those of whoever has
+    their session.
     """
     lease_ms = state.policy.lease_ms
     for end in list(state.ended):
@@ -70,4 +71,5 @@ async def _restore_jobs(state: InstanceState, op: Operation, recovery: Recovery)
             )  # fmt: skip
     jobs = state.book.jobs.values()
     for job in [job for job in jobs if job.reserved and not job.ended and not job.followed]:
-        await recovery.leases.say_again(op, job)
+        if not await recovery.leases.yielded(job):
+            await recovery.leases.say_again(op, job)

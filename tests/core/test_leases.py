@@ -10,6 +10,7 @@ from simsched.releases import Releases
 from simsched.telemetry import SlotTaken
 from simsched.units import SECOND
 from tests.core.harness import MS, Core
+from tests.core.test_coming_back import Moving
 from tests.core.test_recovery import two_nodes
 
 
@@ -246,3 +247,24 @@ def test_what_is_said_again_takes_few_calls() -> None:
 
     core.play(scenario)
     assert core.stores[0].calls.count(("redis.release", 0)) == 3
+
+
+def test_a_store_that_comes_back_is_not_told_of_a_job_whose_session_has_moved() -> None:
+    """It is the other instance's to say; here it is forgotten, and its slot runs out or is used."""
+    core = Moving("safe", instances=2)
+    core.node("n1")
+
+    async def scenario(core: Core) -> None:
+        assert isinstance(core, Moving)
+        core.open()
+        await core.settle(50)
+        core.utter(0)
+        await core.at(200)
+        core.move(1)
+        await core.settle(50)
+        core.stores[0]._keys.command(0, "DEL", "{cell}:leases:n1")
+        await core.schedulers[0].store_returned()
+        assert core.leases("n1") == []
+        assert not core.schedulers[0].state.book.jobs
+
+    core.play(scenario)

@@ -37,6 +37,7 @@ BACK = [fact(t.SlotTaken), fact(t.SlotFreed, SECOND)]
 """Another job's slot is given back."""
 
 MADE = fact(t.JobCreated)
+FAILED = fact(t.Delivered, outcome="error", reason="PROCESSING_ERROR")
 GRANTED = {"job": "j", "what": "claim", "asker": "a", "owner": "a"}
 
 
@@ -55,6 +56,11 @@ BROKEN: dict[str, tuple[str, list[t.Event]]] = {
     "a slot is given back and nobody looks at the line": (
         "I15", [*LINE, *BACK, served("j", 2 * SECOND)],
     ),
+    "another instance gives a slot back and nobody looks": (
+        "I15", [*LINE, fact(t.SlotTaken, instance="b"), fact(t.SlotFreed, SECOND, instance="b"),
+                served("j", 3 * SECOND)],
+    ),
+    "a node's failure is told although there are tries left": ("I15", [MADE, *TRIES[:2], FAILED]),
     "a slot for a session that is elsewhere": ("I12", [granted("b")]),
     "a session has moved and the store does not know": (
         "I12", [stored(0, "b"), stored(SECOND, "b")],
@@ -103,6 +109,16 @@ HONEST: dict[str, tuple[str, list[t.Event]]] = {
         "I15", [*LINE, fact(t.Disturbed, until_ns=2 * SECOND), *BACK,
                 served("j", 2 * SECOND)],
     ),
+    "another instance gives a slot back, and it is soon looked for": (
+        "I15", [*LINE, fact(t.SlotTaken, instance="b"), fact(t.SlotFreed, SECOND, instance="b"),
+                served("j", SECOND + SECOND // 2), served("k", 3 * SECOND)],
+    ),
+    "another instance gives a slot back, of one among many nodes": (
+        "I15", [*[fact(t.NodeRegistered, node=f"n-{number}") for number in range(5)], *LINE,
+                fact(t.SlotTaken, instance="b"), fact(t.SlotFreed, SECOND, instance="b"),
+                served("j", 3 * SECOND)],
+    ),
+    "a node's failure is told after the last try": ("I15", [MADE, *TRIES, FAILED]),
     "four tries": ("I15", [MADE, *TRIES]),
     "another instance tries on its own": (
         "I15", [MADE, *TRIES, fact(t.JobAssigned, attempt=5, instance="b")],

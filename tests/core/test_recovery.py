@@ -383,3 +383,50 @@ def test_a_slot_freed_while_a_failed_job_is_told_full_is_not_overlooked() -> Non
 
     core.play(scenario)
     assert left_over(core.schedulers[0]) == {}
+
+
+def test_a_late_failure_of_an_attempt_that_was_given_up_ends_nothing() -> None:
+    """Its job stands in line for the last try; a late success would be welcome."""
+    core = Core("safe,failover_max=1,job_timeout_ms=1000,pending_ms=20000")
+    core.node("n1")
+
+    async def scenario(core: Core) -> None:
+        core.open()
+        core.open("s-2")
+        await core.settle()
+        core.utter(0)
+        await core.settle()
+        node, job = core.assigned()[0]
+        core.utter(0, "s-2")
+        await core.at(2_500)
+        core.fail(job, node, "PROCESSING_ERROR")
+        await core.settle(10)
+        core.answer(core.assigned()[1][1], node)
+        core.node("n2")
+        core.beat("n2")
+        await core.settle(10)
+        core.answer(core.assigned()[2][1], "n2")
+        await core.settle(10)
+
+    core.play(scenario)
+    assert not core.told(Error)
+    assert [event.reason for event in core.notes.of(ResultSuppressed)] == ["stale_attempt"]
+    assert len(core.told(TranslationResult)) == 2
+
+
+def test_the_slot_of_an_attempt_that_timed_out_is_the_first_in_lines() -> None:
+    """At once, and not when its node gives its next sign of life."""
+    core = Core("safe,job_timeout_ms=1000")
+    core.node("n1")
+
+    async def scenario(core: Core) -> None:
+        core.open()
+        core.open("s-2")
+        await core.settle()
+        core.utter(0)
+        await core.settle()
+        core.utter(0, "s-2")
+        await core.at(2_500)
+
+    core.play(scenario)
+    assert [job.session_id for _, job in core.assigned()] == ["s-1", "s-2"]

@@ -199,6 +199,18 @@ CORE: Final = (
         ("I2",),
     ),
     Mutant(
+        "waiters-look-nowhere-else",
+        "who waits does not look for slots that other instances have given back",
+        _code("recovery:Recovery._look_at_waiting", "await self.pump(blind=True)", "pass"),
+        ("I15",),
+    ),
+    Mutant(
+        "a-nodes-failure-is-final",
+        "a job that a node could not do is not tried elsewhere",
+        _code("results:ResultHandler._may_retry", 'policy.node_failure == "retry"', "False"),
+        ("I15",),
+    ),
+    Mutant(
         "no-redispatch",
         "the jobs of a node that is lost wait for their timeout",
         _code("recovery:Recovery.node_lost",
@@ -279,7 +291,8 @@ CORE: Final = (
         "any-attempt-counts",
         "the result of an older attempt is taken for the current one's",
         _code("results:ResultHandler._refusal",
-              "if job.attempt != result.attempt_id or job.node_id != result.node_id:", "if False:"),
+              "fails_again or (job.attempt, job.node_id) != (result.attempt_id, result.node_id)",
+              "False"),
         ("I4", "I12"),
     ),
     Mutant(
