@@ -6,8 +6,7 @@ on jobs and answers are in `conservation`, those on sessions and the comparison 
 in `utterance_rules`; here are those on nodes and locks (I2, I5, I9, I10). Synchronous, and it
 never raises on what it reads: a breach is written down, and the run goes on.
 
-The checker knows no policy. It may join a recording in the middle: what began before is not
-judged.
+It knows no policy, and may join a recording in the middle: what began before is not judged.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from simsched.findings import (
     Violation,
     forget_oldest,
 )
+from simsched.gone_rules import GoneRules
 from simsched.ledger_entries import ABANDONED
 from simsched.line_rules import LineRules
 from simsched.owner_rules import OwnerRules
@@ -372,16 +372,19 @@ class Checker:
             ClientGone: (jobs.utterances.client_gone, clients.gone),
         }
         self._calm = calm = CalmRules(settings, self._findings, jobs.jobs)
-        self._line = LineRules(settings, self._findings, calm.broken_until)
-        self._add_rules(self._line.rules())
-        self._owners = OwnerRules(settings, self._findings, calm.acts_since)
-        self._add_rules(self._owners.rules())
+        self._more = (
+            LineRules(settings, self._findings, calm.broken_until),
+            OwnerRules(settings, self._findings, calm.acts_since),
+            GoneRules(settings, self._findings, calm.acts_since),
+        )
+        for rules in self._more:
+            self._add_rules(rules.rules())
         if settings.told:
             self._judge_calm(calm)
 
     def _judge_calm(self, calm: CalmRules) -> None:
         """Rules for a world that says what it breaks; they come before those that move jobs on."""
-        rules: dict[type[Event], Callable[[Any], None]] = {
+        judged: dict[type[Event], Callable[[Any], None]] = {
             Disturbed: calm.disturbed,
             UtteranceCut: calm.utterance_cut,
             SlotTaken: calm.slot_taken,
@@ -403,7 +406,7 @@ class Checker:
             NodeGranted: calm.node_granted,
             Delivered: calm.delivered,
         }
-        self._add_rules(rules)
+        self._add_rules(judged)
 
     def _add_rules(self, rules: Mapping[type[Event], Callable[[Any], None]]) -> None:
         for kind, rule in rules.items():
@@ -443,6 +446,5 @@ class Checker:
 
     def sizes(self) -> dict[str, int]:
         """How much is remembered, by kind: bounded by the work in progress and fixed tails."""
-        lines = (self._line, self._owners, self._clients)
-        rules = (self._jobs, self._sessions, self._nodes, self._calm, *lines)
+        rules = (self._jobs, self._sessions, self._nodes, self._calm, self._clients, *self._more)
         return {name: size for one in rules for name, size in one.sizes().items()}

@@ -211,6 +211,14 @@ CORE: Final = (
         ("I15",),
     ),
     Mutant(
+        "lost-node-not-told",
+        "the store is not told of a node whose socket has closed",
+        _code("recovery:Recovery.node_lost",
+              "freed = since_ns is not None and await self._tell_gone(node_id, since_ns)",
+              "freed = False"),
+        ("I10",),
+    ),
+    Mutant(
         "no-redispatch",
         "the jobs of a node that is lost wait for their timeout",
         _code("recovery:Recovery.node_lost",
