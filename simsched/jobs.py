@@ -116,6 +116,7 @@ class Job:
         "deadline_ns",
         "dispatched",
         "dispatched_ns",
+        "done",
         "failovers",
         "followed",
         "job_id",
@@ -150,6 +151,7 @@ class Job:
         self.accepted_ns = 0
         self.deadline_ns = 0
         self.tried_nodes: tuple[str, ...] = ()
+        self.done = False  # its result counts, and is about to be answered
         self.cancelled = False
         self.yielded = False
         self.again = False

@@ -208,7 +208,7 @@ class Recovery:
 
         What it held may be the first in line's.
         """
-        if job.job_id in self._retrying or job.status is JobStatus.PENDING or job.cancelled:
+        if self.tries_again(job) or job.cancelled or job.done:
             return
         self._retrying[job.job_id] = None
         held = job.node_id if job.reserved else ""
@@ -218,6 +218,10 @@ class Recovery:
             del self._retrying[job.job_id]
         if held and not self._state.cluster.is_gone(held):
             await self.slot_freed(held)
+
+    def tries_again(self, job: Job) -> bool:
+        """Whether another try of a job is being made, or waits in line."""
+        return job.job_id in self._retrying or job.status is JobStatus.PENDING
 
     async def _try_others(self, job: Job, reason: str) -> None:
         policy = self._policy_of(job)
@@ -348,7 +352,7 @@ class Recovery:
 
     def _overdue(self, job: Job) -> bool:
         now = self._runtime.now()
-        if job.ended or not job.announced or job.job_id in self._retrying:
+        if job.ended or job.done or not job.announced or job.job_id in self._retrying:
             return False
         policy = self._policy_of(job)
         if not job.dispatched:

@@ -164,6 +164,9 @@ class ResultHandler:
         if not result.success:
             await self._failed(op, job, result)
             return Outcome.FAILED, True
+        no_text = result.extra is not None and result.extra.reason in NO_TEXT_REASONS
+        hidden = no_text and not self._policy_of(result).no_text_terminal
+        job.done = not hidden
         if self._runtime.point("answer waits"):
             await self._runtime.sleep(ANSWER_WAITS_NS)
         async with self._runtime.step(steps.JOBS_WRITE, op):
@@ -174,8 +177,6 @@ class ResultHandler:
             await self._answer(op, result, job)
         else:
             self._runtime.telemetry.count("results_undelivered")
-        no_text = result.extra is not None and result.extra.reason in NO_TEXT_REASONS
-        hidden = no_text and not self._policy_of(result).no_text_terminal
         status = JobStatus.COMPLETED_NO_TEXT if hidden else JobStatus.COMPLETED
         self._dispatcher.end(job, status)
         return Outcome.DONE, True
@@ -253,7 +254,7 @@ class ResultHandler:
             return "unknown_job"
         if job.ended:
             return "terminal"
-        fails_again = not result.success and job.status is JobStatus.PENDING
+        fails_again = not result.success and self._recovery.tries_again(job)
         if fails_again or (job.attempt, job.node_id) != (result.attempt_id, result.node_id):
             return "stale_attempt"
         return ""

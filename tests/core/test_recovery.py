@@ -194,7 +194,7 @@ def test_a_failure_that_is_reported_twice_is_one_retry() -> None:
 
     core.play(scenario)
     assert [job.attempt_id for _, job in core.assigned()] == [1, 2]
-    assert [e.reason for e in core.notes.of(ResultSuppressed)] == ["duplicate"]
+    assert [e.reason for e in core.notes.of(ResultSuppressed)] == ["stale_attempt"]
 
 
 def test_two_reasons_to_retry_at_once_are_one_retry() -> None:
@@ -430,3 +430,24 @@ def test_the_slot_of_an_attempt_that_timed_out_is_the_first_in_lines() -> None:
 
     core.play(scenario)
     assert [job.session_id for _, job in core.assigned()] == ["s-1", "s-2"]
+
+
+def test_a_job_whose_result_counts_is_not_tried_again() -> None:
+    """Its node dies between the result and the answer."""
+    core = two_nodes("safe")
+
+    async def scenario(core: Core) -> None:
+        core.open()
+        await core.settle()
+        core.utter(0)
+        await core.settle()
+        core.schedulers[0].runtime.point = lambda name: name == "answer waits"  # type: ignore[method-assign]
+        node, job = core.assigned()[0]
+        core.answer(job, node)
+        await core.settle(10)
+        await core.drop(node)
+        await core.settle(200)
+
+    core.play(scenario)
+    assert len(core.assigned()) == 1
+    assert len(core.told(TranslationResult)) == 1
