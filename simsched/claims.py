@@ -88,6 +88,8 @@ class ClaimedCreation:
         if verdict in ELSEWHERE:
             job.cancelled = True
             self._state.book.drop(job)
+            if job.again:  # it was taken over, and the session moved on before it was claimed
+                births.let_go(self._state, job)
             return births.repeated(self._state, job, request)
         if not job.node_id:
             # At once: between the answer FULL and a place in line no freed slot may slip by.
