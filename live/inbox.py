@@ -35,6 +35,7 @@ from simsched.inbox import InboxEvent
 from simsched.letters import (
     NEWER,
     NEWEST,
+    OLDEST,
     REPEATED,
     Letters,
     common_version,
@@ -165,7 +166,7 @@ class Inbox:
             key = "{" + self._cell + "}:versions"
             found = await self._store.command(step, op, "HGET", key, instance_id, site=2)
             if isinstance(found, bytes) and found.isdigit():
-                said[instance_id] = self._asked[instance_id] = int(found)
+                said[instance_id] = self._asked[instance_id] = max(OLDEST, int(found))
         return min(common_version(said, instance_id), self._older.get(instance_id, NEWEST))
 
     def _append(self, instance_id: str, fields: Mapping[bytes, bytes]) -> list[str | int | bytes]:

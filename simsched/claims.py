@@ -159,7 +159,7 @@ class ClaimedCreation:
         if claim.verdict in ELSEWHERE:
             claim = await self._insist(ctx, job, nodes, site, claim)
         if claim.verdict == "CLAIMED":
-            if job.ended:
+            if job.is_over:
                 return await self._came_too_late(ctx, job, claim)
             self._take(job, claim)
         elif claim.verdict == "FULL":
@@ -170,7 +170,7 @@ class ClaimedCreation:
     async def _asked(self, ctx: JobContext, job: Job, nodes: Sequence[str], site: int) -> Claim:
         """The store's answer; what is claimed again has had its lease since it was first asked."""
         before_ns = job.asked_ns
-        job.asked_ns = before_ns or self._runtime.now()
+        job.asked_ns = asked_ns = before_ns or self._runtime.now()
         claim = await self._store.claim(
             ctx.op,
             job.request.session_id,
@@ -183,7 +183,7 @@ class ClaimedCreation:
             again=job.again,
             site=site,
         )
-        job.leased_ns = job.asked_ns
+        job.leased_ns = asked_ns
         # Who is told that the session has moved is not told what was claimed before.
         job.asked_ns = before_ns if claim.verdict == "MOVED" else 0
         if claim.verdict == "BOUND" and claim.done:
@@ -230,7 +230,7 @@ class ClaimedCreation:
         """Whether a job is wanted here that was found elsewhere, or given up here before."""
         here = self._state.answers_here(job.request.session_id)
         wanted = self._state.wants(job.request)
-        return wanted and not job.ended and (here or claim.owner == self._runtime.instance_id)
+        return wanted and not job.is_over and (here or claim.owner == self._runtime.instance_id)
 
     async def _nobody_waits(self, op: Operation, job: Job, claim: Claim) -> bool:
         """
@@ -246,7 +246,7 @@ class ClaimedCreation:
                 await self._releases.release(op, job.job_id, claim.attempt, claim.node_id)
                 return True
             left = self._state.left_to_others.get(job.job_id)
-            over = self._releases.holds(job.job_id, claim.attempt, claim.node_id)
+            over = self._releases.is_unheard(job.job_id, claim.attempt, claim.node_id)
             if left != (claim.node_id, claim.attempt) or over:
                 return True
         elif not self._state.cluster.is_gone(claim.node_id):
@@ -255,6 +255,7 @@ class ClaimedCreation:
 
     def _follow(self, job: Job, claim: Claim) -> None:
         """Another instance's attempt runs: its result is ours now, and so is its timeout."""
+        self._unheard.pop(job.job_id, None)
         births.followed(self._state, job, claim.node_id, claim.attempt)
         if not job.announced:
             births.created(self._state, job)  # its result may be here already
@@ -266,7 +267,8 @@ class ClaimedCreation:
         Ask, by the job's name, what became of a claim that got no answer; give its slot back.
 
         The utterance was refused, so nobody will. Whoever asks for the same job again meanwhile
-        finds that claim and goes on with it. If the store stays away, the lease runs out.
+        gives that slot back and makes the next attempt. The lease of a store that stays away runs
+        out.
         """
         op = self._runtime.begin(OpKind.BACKGROUND, request.session_key, request.utterance)
         if job.asked_ns:
@@ -286,7 +288,7 @@ class ClaimedCreation:
 
     async def _give_up(self, op: Operation, job: Job, site: int) -> None:
         claim = await self._store.claim(
-            op, job.request.session_id, job.job_id, expected=0, token=self._token(job),
+            op, job.request.session_id, job.job_id, expected=job.attempt, token=self._token(job),
             lease_ms=self._policy.lease_ms, binding_ttl_ms=self._binding_ttl_ms(job), nodes=(),
             site=site,
         )  # fmt: skip
@@ -320,6 +322,7 @@ class ClaimedCreation:
 
     def _take(self, job: Job, claim: Claim) -> None:
         request = job.request
+        self._unheard.pop(job.job_id, None)
         job.assign(claim.node_id, claim.attempt, reserved=True)
         # A number that a store gives out again, because it forgot, has not been answered yet.
         self._state.seen_results.pop((request.session_id, job.job_id, claim.attempt), None)

@@ -30,10 +30,11 @@ class GoneRules:
         self._checked = findings.checked
         self._acts_since = acts_since
         self._gone: dict[str, NodeOffline] = {}
+        self._homes: dict[str, str] = {}
 
     def sizes(self) -> dict[str, int]:
         """How much is remembered."""
-        return {"gone": len(self._gone)}
+        return {"gone": len(self._gone), "homes": len(self._homes)}
 
     def rules(self) -> dict[type[Event], Callable[[Any], None]]:
         """Which events concern these rules."""
@@ -44,14 +45,17 @@ class GoneRules:
         }
 
     def node_offline(self, event: NodeOffline) -> None:
-        """Its instance has seen it go."""
-        if event.reason == CLOSED:
+        """Its instance has seen it go; one that it has left before has nothing to tell."""
+        at_home = self._homes.get(event.node, event.instance) == event.instance
+        if event.reason == CLOSED and at_home:
             self._gone[event.node] = event
             forget_oldest(self._gone)
 
     def node_registered(self, event: NodeRegistered) -> None:
         """It is back, here or elsewhere."""
         self._gone.pop(event.node, None)
+        self._homes[event.node] = event.instance
+        forget_oldest(self._homes)
 
     def slot_taken(self, event: SlotTaken) -> None:
         """A slot is given, not renewed."""

@@ -193,6 +193,11 @@ class Job:
         """Whether a state was reached that nothing leaves."""
         return self.status in ENDED
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, or is about to: nothing more is tried for it."""
+        return self.done or self.status in ENDED
+
 
 @dataclass(slots=True)
 class JobBook:

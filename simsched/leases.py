@@ -97,9 +97,9 @@ class Leases:
             return
         away = [job for job in aged if self._may_have_left(job)]
         await self._renew(op, [job for job in aged if not self._may_have_left(job)])
-        await self._renew(op, [job for job in away if not await self.yielded(job)])
+        await self._renew(op, [job for job in away if not await self.leave_if_moved(job)])
 
-    async def yielded(self, job: Job) -> bool:
+    async def leave_if_moved(self, job: Job) -> bool:
         """Whether another instance goes on with a job, which is then left to it."""
         if not await self.has_left(job):
             return False

@@ -81,7 +81,7 @@ class LineRules:
         self._broken_until = broken_until
         # Slots given back by the instance itself, and by another one: each with its patience.
         self._freed: dict[int, deque[_Freed]] = {WAKES_NS: deque(), WAKES_ELSEWHERE_NS: deque()}
-        self._nodes: dict[str, None] = {}
+        self._nodes: dict[str, str] = {}
         self._used_ns: dict[str, int] = {}
         self._held: dict[tuple[str, int], tuple[str, int]] = {}
         self._findings = findings
@@ -254,12 +254,13 @@ class LineRules:
 
     def node_registered(self, event: NodeRegistered) -> None:
         """One more to look for slots on."""
-        self._nodes[event.node] = None
+        self._nodes[event.node] = event.instance
         forget_oldest(self._nodes)
 
     def node_offline(self, event: NodeOffline) -> None:
-        """Nobody can have it."""
-        self._used(event.node, event.at_ns)
+        """Nobody can have its slots; of an instance that it has left before that says nothing."""
+        if self._nodes.get(event.node, event.instance) == event.instance:
+            self._used(event.node, event.at_ns)
 
     def _used(self, name: str, at_ns: int) -> None:
         self._used_ns.pop(name, None)

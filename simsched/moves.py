@@ -50,7 +50,7 @@ class Moves:
     def _is_behind(self, job: Job, result: JobResult) -> bool:
         """Whether a job has not come as far here as elsewhere."""
         here = self._state.answers_here(result.session_id)
-        alive = job.announced and not job.ended
+        alive = job.announced and not job.is_over
         return here and alive and job.attempt < result.attempt_id
 
     def keep_early(self, result: JobResult) -> None:

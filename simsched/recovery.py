@@ -10,6 +10,7 @@ the scan stays as a backstop.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from simsched import births, steps
@@ -31,8 +32,19 @@ if TYPE_CHECKING:
     from simsched.placement import JobContext
 
 
+UNREACHABLE: Final = "NODE_UNAVAILABLE"
+"""Why an attempt is given up that could not be sent: its slot is of no use here."""
+
 SITES: Final = 1 << 12
 """Repeated claims of waiting jobs are told apart by a number below this."""
+
+
+@dataclass(slots=True)
+class _Retry:
+    """A try that is being made: what is given up, and which nodes have a slot more by that."""
+
+    given_up: int
+    freed: dict[str, None]
 
 
 class Recovery:
@@ -50,7 +62,8 @@ class Recovery:
         self._deadlines = state.runtime.timer(self._deadline_passed)
         self._pumping = False
         self._asked: deque[tuple[str, int, bool]] = deque()
-        self._retrying: dict[str, None] = {}
+        self._retrying: dict[str, _Retry] = {}
+        self._lost_again: dict[str, tuple[int, str]] = {}
         dispatcher.retry = dispatcher.claims.retry = self.retry_elsewhere
         self.leases = Leases(state, dispatcher)
         self.releases = dispatcher.releases
@@ -206,40 +219,54 @@ class Recovery:
         """
         Another node for the job, or the queue, or the end of its tries; once at a time.
 
-        What it held may be the first in line's.
+        The first in line is told of the slots that it gives up. An attempt that is lost while it is
+        still being handed over is given up after that.
         """
-        if self.tries_again(job) or job.cancelled or job.done:
+        if job.status is JobStatus.PENDING or job.cancelled or job.done:
             return
-        self._retrying[job.job_id] = None
-        held = job.node_id if job.reserved else ""
+        under_way = self._retrying.get(job.job_id)
+        if under_way is not None:
+            if job.attempt > under_way.given_up:
+                self._lost_again[job.job_id] = (job.attempt, reason)
+            return
+        self._retrying[job.job_id] = retry = _Retry(job.attempt, {})
         try:
-            await self._try_others(job, reason)
+            await self._try_others(job, reason, retry)
         finally:
             del self._retrying[job.job_id]
-        if held and not self._state.cluster.is_gone(held):
-            await self.slot_freed(held)
+        for node_id in retry.freed:
+            if not self._state.cluster.is_gone(node_id):
+                self._runtime.start(self.slot_freed(node_id), name="slot freed")
+        attempt, reason = self._lost_again.pop(job.job_id, (0, ""))
+        if attempt == job.attempt and not job.is_over:
+            await self.retry_elsewhere(job, reason)
 
-    def tries_again(self, job: Job) -> bool:
-        """Whether another try of a job is being made, or waits in line."""
-        return job.job_id in self._retrying or job.status is JobStatus.PENDING
+    def gives_up(self, job: Job, attempt: int) -> bool:
+        """Whether an attempt is given up already: another is being made, or waits in line."""
+        under_way = self._retrying.get(job.job_id)
+        is_left = under_way is not None and attempt <= under_way.given_up
+        return is_left or job.status is JobStatus.PENDING
 
-    async def _try_others(self, job: Job, reason: str) -> None:
+    async def _try_others(self, job: Job, reason: str, retry: _Retry) -> None:
         policy = self._policy_of(job)
         if await self.leases.has_left(job):
             self._dispatcher.yield_to_other(job)
             return
-        while not job.ended:
+        while not job.is_over:
             if job.failovers >= policy.failover_max or not self._state.wants(job.request):
                 await self._dispatcher.refuse(job, reason)
                 return
             job.failovers += 1
+            retry.given_up = job.attempt
+            if job.reserved and reason != UNREACHABLE:
+                retry.freed[job.node_id] = None
             verdict = await self._place_again(job)
             if verdict == "CLAIMED":
                 self._assigned(job)
                 attempt = job.attempt
                 if await self._dispatcher.hand_over(job) or not job.waits_to_go(attempt):
                     return
-                reason = "NODE_UNAVAILABLE"
+                reason = UNREACHABLE
                 if self._policy.node_loss != "event":
                     await self._dispatcher.refuse(job, reason)
             elif verdict in ELSEWHERE:
@@ -270,7 +297,7 @@ class Recovery:
         self._dispatcher.forget_node(job)
         await self._dispatcher.give_back(op, job)
         verdict = "ENDED"
-        if not job.ended:
+        if not job.is_over:
             ctx = self._dispatcher.context(op, job)
             try:
                 if self._policy.job_scheme == "claim":
@@ -291,7 +318,7 @@ class Recovery:
                 return claim.verdict
 
     async def _line_up_again(self, job: Job) -> None:
-        if job.ended or self._state.book.get(job.job_id) is not job:
+        if job.is_over or self._state.book.get(job.job_id) is not job:
             return  # it ended, or another instance took it, while the store was asked
         if self._state.pending.full:
             await self._dispatcher.refuse(job, "QUEUE_FULL")
@@ -341,7 +368,7 @@ class Recovery:
             self._sweep_orders()
 
     async def _say_released(self, op: Operation) -> None:
-        """Give back the slots that the store has not heard of, to whoever waits for one."""
+        """Say again what the store has not heard of nodes and slots, and serve who waits."""
         try:
             freed = await self.releases.say_again(op)
         except StoreUnavailable:
@@ -352,7 +379,7 @@ class Recovery:
 
     def _overdue(self, job: Job) -> bool:
         now = self._runtime.now()
-        if job.ended or job.done or not job.announced or job.job_id in self._retrying:
+        if job.is_over or not job.announced or job.job_id in self._retrying:
             return False
         policy = self._policy_of(job)
         if not job.dispatched:

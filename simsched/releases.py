@@ -1,5 +1,5 @@
 """
-Slots given back, until the store has heard of it.
+Slots given back, and nodes that are gone, until the store has heard of it.
 
 A store that is away when an attempt is over would keep its slot until the lease has run out, and
 longer if its clock is put back meanwhile. So what got no answer is said again: at every scan, and
@@ -78,7 +78,7 @@ class Releases:
             if at_ns >= since_ns:
                 self.unheard(*one)
 
-    def holds(self, job_id: str, attempt: int, node_id: str) -> bool:
+    def is_unheard(self, job_id: str, attempt: int, node_id: str) -> bool:
         """Whether a slot was given back and the store has not heard of it yet."""
         return Release(job_id, attempt, node_id) in self._unheard
 
@@ -93,10 +93,15 @@ class Releases:
             StoreUnavailable: no answer; the rest will be said again.
 
         """
+        await self._say_gone(op)
         freed: dict[str, None] = {}
-        due = [one for one in self._unheard if not self._is_asked_for(one)]
+        due = list(self._unheard)
         for first in range(0, len(due), RELEASED_AT_ONCE):
-            batch = [one for one in due[first : first + RELEASED_AT_ONCE] if one in self._unheard]
+            batch = [
+                one
+                for one in due[first : first + RELEASED_AT_ONCE]
+                if one in self._unheard and not self._is_asked_for(one)
+            ]
             over: dict[str, list[str]] = {}
             for one in batch:
                 if not self._runs(one):
@@ -107,6 +112,14 @@ class Releases:
             for one in batch:
                 self._unheard.pop(one, None)
         return list(freed)
+
+    async def _say_gone(self, op: Operation) -> None:
+        """Nodes whose sockets have closed give back all that they had."""
+        state = self._state
+        for node_id, since_ns in list(state.gone_unsaid.items()):
+            if node_id not in state.cluster.local:
+                await state.store.node_gone(op, node_id, since_ns=since_ns)
+            state.gone_unsaid.pop(node_id, None)
 
     def _is_asked_for(self, one: Release) -> bool:
         """Whether a claim of this very attempt is under way, or has got no answer."""

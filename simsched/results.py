@@ -254,7 +254,7 @@ class ResultHandler:
             return "unknown_job"
         if job.ended:
             return "terminal"
-        fails_again = not result.success and self._recovery.tries_again(job)
+        fails_again = not result.success and self._recovery.gives_up(job, result.attempt_id)
         if fails_again or (job.attempt, job.node_id) != (result.attempt_id, result.node_id):
             return "stale_attempt"
         return ""

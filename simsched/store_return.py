@@ -43,10 +43,6 @@ async def _said_again(
         if state.policy.slots == "lease":
             await _restore_jobs(state, op, recovery)
         await nodes.store_again(op)
-        for node_id, since_ns in list(state.gone_unsaid.items()):
-            if node_id not in state.cluster.local:
-                await state.store.node_gone(op, node_id, since_ns=since_ns)
-            state.gone_unsaid.pop(node_id, None)
         await recovery.releases.say_again(op)
     except StoreUnavailable:
         state.runtime.telemetry.count("store_unavailable")
@@ -71,5 +67,5 @@ async def _restore_jobs(state: InstanceState, op: Operation, recovery: Recovery)
             )  # fmt: skip
     jobs = state.book.jobs.values()
     for job in [job for job in jobs if job.reserved and not job.ended and not job.followed]:
-        if not await recovery.leases.yielded(job):
+        if job.reserved and not job.is_over and not await recovery.leases.leave_if_moved(job):
             await recovery.leases.say_again(op, job)

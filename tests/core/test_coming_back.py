@@ -194,6 +194,36 @@ def test_a_claim_that_was_never_heard_of_gives_its_slot_back_to_who_asks_again()
     assert core.leases("n1") == [f"{JOB}:2"]
 
 
+def test_an_old_silence_is_settled_once_the_job_has_got_an_answer() -> None:
+    """It was refused, asked for again and sent; its client goes and comes back: it still runs."""
+    core = Moving("safe,store_down=refuse,lease_ms=60000", instances=2)
+    core.node("n1", slots=2)
+
+    async def scenario(core: Core) -> None:
+        assert isinstance(core, Moving)
+        core.open()
+        await core.at(50)
+        core.stores[0].down = lambda step: step.name == "redis.claim"
+        core.utter(0)
+        await core.at(100)
+        core.stores[0].down = lambda _step: False
+        core.schedulers[0].client_returned("s-1")
+        core.utter(0)
+        await core.at(150)
+        job = core.schedulers[0].state.book.jobs[JOB]
+        core.move(1)
+        await core.at(200)
+        assert await core.schedulers[0].recovery.leases.leave_if_moved(job)
+        core.move(0)
+        await core.at(250)
+        core.utter(0)
+        await core.at(400)
+
+    core.play(scenario)
+    assert core.jobs() == [("n1", 1)]
+    assert core.leases("n1") == [f"{JOB}:1"]
+
+
 def test_claims_of_two_lives_of_an_instance_are_told_apart() -> None:
     """A claim of the life before is not taken for one that is only repeated."""
 

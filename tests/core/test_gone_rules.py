@@ -19,12 +19,15 @@ HISTORIES: dict[str, tuple[list[t.Event], int]] = {
     "its instance is about to tell": ([CLOSED, fact(t.SlotTaken, SECOND // 2, live=1)], 0),
     "a slot is only renewed": ([CLOSED, fact(t.SlotTaken, 2 * SECOND, live=0)], 0),
     "it is back": ([CLOSED, fact(t.NodeRegistered, SECOND, instance="b"), TAKEN], 0),
+    "an instance that it has left before says so late": (
+        [fact(t.NodeRegistered, instance="b"), CLOSED, TAKEN], 0,
+    ),
     "it is only silent": ([fact(t.NodeOffline, reason="silent"), TAKEN], 0),
     "the store was away": (
         [fact(t.Disturbed, until_ns=9 * SECOND, kind="partition", target="a/redis"), CLOSED, TAKEN],
         0,
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HISTORIES)

@@ -451,3 +451,48 @@ def test_a_job_whose_result_counts_is_not_tried_again() -> None:
     core.play(scenario)
     assert len(core.assigned()) == 1
     assert len(core.told(TranslationResult)) == 1
+
+
+def test_an_attempt_that_fails_while_it_is_handed_over_is_tried_again() -> None:
+    """The node is quicker than the instance, which is still writing down that it has sent it."""
+    core = Core("safe", charge_ns=MS)
+    for node in ("n1", "n2", "n3"):
+        core.node(node)
+
+    def fails(node: str, message: object) -> None:
+        if isinstance(message, JobAssign) and message.attempt_id < 3:
+            core.fail(message, node, "PROCESSING_ERROR")
+
+    async def scenario(core: Core) -> None:
+        core.open()
+        await core.settle(50)
+        core.on_given = fails
+        core.utter(0)
+        await core.settle(200)
+
+    core.play(scenario)
+    assert [job.attempt_id for _, job in core.assigned()] == [1, 2, 3]
+
+
+def test_a_result_that_counts_ends_a_retry_that_is_under_way() -> None:
+    """The attempt timed out, and its slot is being given back when its result comes after all."""
+    core = two_nodes("safe,job_timeout_ms=1000")
+
+    async def scenario(core: Core) -> None:
+        core.open()
+        await core.settle()
+        core.utter(0)
+        await core.settle()
+        runtime = core.schedulers[0].runtime
+        runtime.point = lambda name: name == "answer waits"  # type: ignore[method-assign]
+        core.stores[0].delay_ns = lambda step: 20 * MS if step.name == "redis.release" else 0
+        node, job = core.assigned()[0]
+        await core.at(2_010)
+        assert core.cancelled()
+        core.answer(job, node)
+        await core.settle(500)
+
+    core.play(scenario)
+    assert len(core.assigned()) == 1
+    assert len(core.told(TranslationResult)) == 1
+    assert core.leases("n1") == core.leases("n2") == []

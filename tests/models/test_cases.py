@@ -2,7 +2,7 @@
 Cases that the hunt has found: each goes on breaking what it was kept for, and `safe` does not.
 
 `tests/cases/*.toml` break their own policy and nothing of `safe`. `tests/cases/mended/*.toml` have
-broken `safe` itself once; what is open lies in `tests/cases/open` until it is mended.
+broken `safe` itself once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from simsched.models.hunted import play
 FOLDER = Path(__file__).parents[1] / "cases"
 KEPT = sorted(FOLDER.glob("*.toml"))
 MENDED = sorted((FOLDER / "mended").glob("*.toml"))
-OPEN = sorted((FOLDER / "open").glob("*.toml"))
 EVENTS_MAX = 10
 
 BASES = {"duplicate-of-the-cached-binding": ("published+2", "published")}
@@ -60,10 +59,3 @@ def test_a_dead_owners_slots_need_nothing_but_its_death() -> None:
 @pytest.mark.parametrize("file", MENDED, ids=lambda file: file.stem)
 def test_what_was_mended_in_safe_stays_mended(file: Path) -> None:
     assert not play(read_case(file)).violations
-
-
-@pytest.mark.xfail(strict=True, reason="found in safe, not mended yet")
-@pytest.mark.parametrize("file", OPEN, ids=lambda file: file.stem)
-def test_what_is_open_in_safe_is_mended(file: Path) -> None:
-    """A case that passes here is no longer open."""
-    assert not breaks(read_case(file))
