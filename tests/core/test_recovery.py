@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from simsched.jobs import Job
 from simsched.messages import Error, Extra, JobAck, JobAssign, TranslationResult, UiEvent
-from simsched.telemetry import JobEnded, ResultAccepted, ResultSuppressed
+from simsched.telemetry import JobEnded, Operation, ResultAccepted, ResultSuppressed
 from tests.core.harness import MS, Core, left_over
 
 
@@ -455,9 +456,15 @@ def test_a_job_whose_result_counts_is_not_tried_again() -> None:
 
 def test_an_attempt_that_fails_while_it_is_handed_over_is_tried_again() -> None:
     """The node is quicker than the instance, which is still writing down that it has sent it."""
-    core = Core("safe", charge_ns=MS)
+    core = Core("safe")
     for node in ("n1", "n2", "n3"):
         core.node(node)
+    dispatcher = core.schedulers[0].dispatcher
+    mark = dispatcher._mark_dispatched
+
+    async def marked_slowly(op: Operation, job: Job) -> None:
+        await mark(op, job)
+        await core.settle(20)
 
     def fails(node: str, message: object) -> None:
         if isinstance(message, JobAssign) and message.attempt_id < 3:
@@ -467,6 +474,7 @@ def test_an_attempt_that_fails_while_it_is_handed_over_is_tried_again() -> None:
         core.open()
         await core.settle(50)
         core.on_given = fails
+        dispatcher._mark_dispatched = marked_slowly  # type: ignore[method-assign]
         core.utter(0)
         await core.settle(200)
 
