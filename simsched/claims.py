@@ -158,9 +158,9 @@ class ClaimedCreation:
         claim = await self._asked(ctx, job, nodes, site)
         if claim.verdict in ELSEWHERE:
             claim = await self._insist(ctx, job, nodes, site, claim)
+        if job.is_over:  # while this was asked
+            return await self._came_too_late(ctx, job, claim)
         if claim.verdict == "CLAIMED":
-            if job.is_over:
-                return await self._came_too_late(ctx, job, claim)
             self._take(job, claim)
         elif claim.verdict == "FULL":
             full = [node for node, why in zip(nodes, claim.refusals, strict=True) if why == "FULL"]
@@ -300,7 +300,9 @@ class ClaimedCreation:
             await self._releases.release(op, job.job_id, claim.attempt, claim.node_id)
 
     async def _came_too_late(self, ctx: JobContext, job: Job, claim: Claim) -> Claim:
-        """The job ended while its claim was under way: close it in the store too."""
+        """The job ended while its claim was under way: what was claimed is closed in the store."""
+        if claim.verdict != "CLAIMED":
+            return Claim("ENDED")
         try:
             await self._store.complete(
                 ctx.op, job.request.session_id, job.job_id, attempt=claim.attempt,

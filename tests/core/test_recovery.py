@@ -482,8 +482,9 @@ def test_an_attempt_that_fails_while_it_is_handed_over_is_tried_again() -> None:
     assert [job.attempt_id for _, job in core.assigned()] == [1, 2, 3]
 
 
-def test_a_result_that_counts_ends_a_retry_that_is_under_way() -> None:
-    """The attempt timed out, and its slot is being given back when its result comes after all."""
+@pytest.mark.parametrize("slow", ["redis.release", "redis.claim"])
+def test_a_result_that_counts_ends_a_retry_that_is_under_way(slow: str) -> None:
+    """Its attempt timed out; its slot is being given back, or the next claimed, when it comes."""
     core = two_nodes("safe,job_timeout_ms=1000")
 
     async def scenario(core: Core) -> None:
@@ -493,7 +494,7 @@ def test_a_result_that_counts_ends_a_retry_that_is_under_way() -> None:
         await core.settle()
         runtime = core.schedulers[0].runtime
         runtime.point = lambda name: name == "answer waits"  # type: ignore[method-assign]
-        core.stores[0].delay_ns = lambda step: 20 * MS if step.name == "redis.release" else 0
+        core.stores[0].delay_ns = lambda step: 20 * MS if step.name == slow else 0
         node, job = core.assigned()[0]
         await core.at(2_010)
         assert core.cancelled()
