@@ -6,7 +6,7 @@ import pytest
 
 from simsched.jobs import Job
 from simsched.messages import Error, Extra, JobAck, JobAssign, TranslationResult, UiEvent
-from simsched.telemetry import JobEnded, Operation, ResultAccepted, ResultSuppressed
+from simsched.telemetry import JobEnded, JobYielded, Operation, ResultAccepted, ResultSuppressed
 from tests.core.harness import MS, Core, left_over
 
 
@@ -504,4 +504,5 @@ def test_a_result_that_counts_ends_a_retry_that_is_under_way(slow: str) -> None:
     core.play(scenario)
     assert len(core.assigned()) == 1
     assert len(core.told(TranslationResult)) == 1
+    assert not core.notes.of(JobYielded)
     assert core.leases("n1") == core.leases("n2") == []
