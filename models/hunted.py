@@ -434,6 +434,7 @@ def _check_settings(policy: Policy, case: Case) -> CheckSettings:
         failover_max=policy.failover_max,
         gap_ns=policy.gap_ms * MS,
         lease_ns=policy.lease_ms * MS,
+        retries_failures=policy.node_failure == "retry",
         nodes_alike=True,
         told=True,
     )

@@ -138,7 +138,8 @@ class CheckSettings:
     `hangover_ns` is the slack that a hangover and the steps after it may add to a cut, `scan_ns`
     the period of the timeout scan and so the slack of every bound, `gap_ns` how long an answer may
     be held back for its turn, `binding_ttl_ns` how long a request keeps its job, `lease_ns`
-    how long a slot is kept that nobody renews (0: not known). `nodes_alike` says
+    how long a slot is kept that nobody renews (0: not known). `retries_failures` says that what a
+    node could not do is tried elsewhere, as a timeout is. `nodes_alike` says
     that every node takes every job, so that a free slot is free for whoever waits (I15), and `told`
     that the world says what it breaks (`Disturbed`), so that whatever fails in between is a breach
     (I16, and what a broken node or store would excuse).
@@ -156,6 +157,7 @@ class CheckSettings:
     gap_ns: int = 10 * SECOND
     binding_ttl_ns: int = 90 * SECOND
     lease_ns: int = 0
+    retries_failures: bool = False
     nodes_alike: bool = False
     told: bool = False
 

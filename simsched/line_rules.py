@@ -88,6 +88,7 @@ class LineRules:
         self._checked = findings.checked
         self._alike = settings.nodes_alike and settings.told
         self._tries_max = settings.failover_max + 1
+        self._retries = settings.retries_failures
         self._lines: dict[str, dict[str, _Waits]] = {}
         self._tries: dict[tuple[str, str], int] = {}
         self._cut_ns: dict[tuple[str, str, int], int] = {}
@@ -200,7 +201,7 @@ class LineRules:
     def delivered(self, event: Delivered) -> None:
         """Who hears of a node's failure has had all tries."""
         tries = self._tries.get((event.instance, event.job), 0)
-        if event.reason != NODE_FAILED or not tries:
+        if event.reason != NODE_FAILED or not tries or not self._retries:
             return
         self._checked["I15"] += 1
         if tries < self._tries_max:

@@ -10,7 +10,7 @@ from simsched.owner_rules import GrantedFor, OwnerStored
 from simsched.units import SECOND
 from tests.core.test_invariants import breaches, fact
 
-TELLS = CheckSettings(nodes_alike=True, told=True)
+TELLS = CheckSettings(nodes_alike=True, told=True, retries_failures=True)
 
 
 def waits(job: str, at_ns: int, *, number: int, **more: object) -> list[t.Event]:
@@ -148,6 +148,13 @@ def test_every_breach_is_found_once(name: str) -> None:
 @pytest.mark.parametrize("name", HONEST)
 def test_what_is_right_is_not_blamed(name: str) -> None:
     assert line_of(HONEST[name][1]) == {}
+
+
+def test_a_design_that_reports_failures_may_report_them_at_once() -> None:
+    checker = Checker(CheckSettings(nodes_alike=True, told=True))
+    for event in [MADE, FAILED]:
+        checker.observe(event)
+    assert "I15" not in {name for name, count in breaches(checker).items() if count}
 
 
 def test_a_fault_excuses_who_cannot_say_whose_a_session_is() -> None:
