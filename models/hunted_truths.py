@@ -13,7 +13,7 @@ from simsched.cases import Case
 from simsched.models.faults import AFTERMATH_NS
 from simsched.models.faulty_links import FaultyNetwork
 from simsched.models.faulty_nodes import NodeSocket
-from simsched.models.faulty_redis import FaultyRedis
+from simsched.models.faulty_redis import TIMEOUT_NS, FaultyRedis
 from simsched.models.links import LATE_NS
 from simsched.models.slot_trial import try_slots
 from simsched.models.tasks import Kernel
@@ -27,6 +27,9 @@ PRESENCE_BEATS: Final = 3
 
 LOOK_NS: Final = 500 * MS
 """How often the store is looked at."""
+
+BEHIND_NS: Final = TIMEOUT_NS // 4
+"""A store that is so far behind, although it is no longer slow, is still not what it should be."""
 
 LONG_LATE: Final = {"redis": 5, "node": 3, "client": 3, "inbox": 3, "announce": 1, "point": 1}
 """From which departure on somebody may give up waiting, by the group of the tape."""
@@ -90,10 +93,23 @@ class Truths:
         """What the store holds, for as long as the run lasts."""
         while True:
             await self._kernel.sleep(LOOK_NS)
+            self._look_at_backlog()
             if not self._world.redis.is_down:
                 self._count_slots()
                 self._look_at_graves()
                 self._look_at_owners()
+
+    def _look_at_backlog(self) -> None:
+        """A store that was slow has to work off what came meanwhile."""
+        now, behind_ns = self._kernel.now, self._world.redis.behind_ns
+        if behind_ns > BEHIND_NS:
+            over_ns = now + behind_ns
+            self._world.emit(
+                Disturbed(
+                    at_ns=now, instance="", until_ns=over_ns + AFTERMATH_NS, kind="redis_slow",
+                    target="redis", over_ns=over_ns,
+                )
+            )  # fmt: skip
 
     def _count_slots(self) -> None:
         for socket in self._world.sockets:

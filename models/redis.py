@@ -47,6 +47,11 @@ class RedisServer:
         self._calls = 0
         self.busy_ns = 0
 
+    @property
+    def behind_ns(self) -> int:
+        """How long a call that arrives now waits for those before it."""
+        return max(0, self._free_ns - self.kernel.now)
+
     def execute(self, action: Callable[[int], Reply], server_ns: int) -> tuple[Reply, int, int]:
         """Run one call that has just arrived; returns reply, start and end of its service."""
         now = self.kernel.now
