@@ -13,6 +13,7 @@ from simsched.chance import key_of
 from simsched.errors import StoreUnavailable
 from simsched.jobs import Job
 from simsched.state import InstanceState
+from simsched.store import by_node
 from simsched.telemetry import Operation, OpKind, SlotTaken
 from simsched.units import MS
 
@@ -119,8 +120,9 @@ class Leases:
         """Renew what is held; what gets no answer is asked for once more. False: it was in vain."""
         for _ in range(RENEWAL_TRIES):
             asked_ns = self._runtime.now()
+            members = by_node((one.node_id, one.member) for one in held)
             try:
-                lost = await self._store.renew(op, self._policy.lease_ms, _by_node(held))
+                lost = await self._store.renew(op, self._policy.lease_ms, members)
             except StoreUnavailable:
                 self._runtime.telemetry.count("store_unavailable")
                 continue
@@ -184,10 +186,3 @@ class Leases:
                 expires_ns=asked_ns + self._policy.lease_ms * MS,
             )
         )  # fmt: skip
-
-
-def _by_node(held: list[_Held]) -> dict[str, list[str]]:
-    members: dict[str, list[str]] = {}
-    for one in held:
-        members.setdefault(one.node_id, []).append(one.member)
-    return members

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from simsched.errors import StoreUnavailable
 from simsched.state import InstanceState
+from simsched.store import by_node
 from simsched.telemetry import Operation
 from simsched.units import MS
 
@@ -102,10 +103,9 @@ class Releases:
                 for one in due[first : first + RELEASED_AT_ONCE]
                 if one in self._unheard and not self._is_asked_for(one)
             ]
-            over: dict[str, list[str]] = {}
-            for one in batch:
-                if not self._runs(one):
-                    over.setdefault(one.node_id, []).append(f"{one.job_id}:{one.attempt}")
+            over = by_node(
+                (one.node_id, f"{one.job_id}:{one.attempt}") for one in batch if not self._runs(one)
+            )
             if over:
                 await self._state.store.release_leases(op, over)
                 freed |= dict.fromkeys(over)

@@ -9,7 +9,7 @@ with the same arguments.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -87,6 +87,14 @@ def _items(reply: Reply) -> list[Reply]:
 def _whole(reply: Reply) -> int:
     assert isinstance(reply, int)
     return reply
+
+
+def by_node(held: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Pairs of a node and a member `job:attempt`, as calls on leases take them."""
+    members: dict[str, list[str]] = {}
+    for node, member in held:
+        members.setdefault(node, []).append(member)
+    return members
 
 
 class CellStore(CellKeys):
